@@ -70,6 +70,7 @@ func runPassUntilDistribute(t testing.TB, c *core, p *pass, log Log) {
 		}
 		p.fill(entries, next, c.opts.PassBytes)
 	}
+	p.measure(c.opts.Codec, c.opts.PassBytes)
 	c.collect(p)
 	p.match(c.opts.Codec)
 }

@@ -227,11 +227,7 @@ func (h *Hub) takeInbox() (records []*record, recheck, ok bool) {
 		for i := range a.entries {
 			records = append(records, newRecord(a.entries[i], a.at))
 		}
-		raw := make([]record, len(a.payloads))
-		for i := range raw {
-			raw[i] = newRaw(a.payloads[i], a.at)
-			records = append(records, &raw[i])
-		}
+		records = appendRaw(records, a.payloads, a.at)
 	}
 	return records, recheck, true
 }
@@ -387,6 +383,7 @@ func (h *Hub) runPass(src source) (more bool, err error) {
 			return true, errShortLog
 		}
 	}
+	p.measure(h.opts.Codec, h.opts.PassBytes)
 	if h.opts.Passes != nil {
 		h.opts.Passes.Charge(p.bytes())
 	}

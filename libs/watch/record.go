@@ -48,6 +48,49 @@ func newRaw(p revlog.Payload, at time.Duration) record {
 	return record{rev: p.Rev, raw: p.Bytes, at: at, bytes: recordBytes + len(p.Bytes)}
 }
 
+// slabBytes bounds the entries of records that are allocated together, which are in memory until the last of them goes.
+const slabBytes = 64 << 10
+
+// appendRaw appends the records of entries that have not been decoded.
+func appendRaw(records []*record, ps []revlog.Payload, at time.Duration) []*record {
+	for len(ps) > 0 {
+		n, bytes := 1, len(ps[0].Bytes)
+		for ; n < len(ps) && bytes+len(ps[n].Bytes)+n*recordBytes <= slabBytes; n++ {
+			bytes += len(ps[n].Bytes)
+		}
+		slab := make([]record, n)
+		for i := range slab {
+			slab[i] = newRaw(ps[i], at)
+			records = append(records, &slab[i])
+		}
+		ps = ps[n:]
+	}
+	return records
+}
+
+// nextEvent decodes the next event of an entry into ev, and returns the rest.
+func (r *record) nextEvent(codec revlog.Codec, b []byte, ev *revlog.Event) (rest []byte) {
+	rest, err := codec.Next(b, r.rev, ev)
+	if err != nil {
+		panic(fmt.Sprintf("watch: revision %d cannot be decoded: %v", r.rev, err))
+	}
+	return rest
+}
+
+// namedBytes returns the size of the values that an entry names which nobody has decoded. It needs no lock.
+func (r *record) namedBytes(codec revlog.Codec) (n int) {
+	var ev revlog.Event
+	for b := r.raw; len(b) > 0; {
+		b = r.nextEvent(codec, b, &ev)
+		for _, kv := range [...]*revlog.KV{&ev.KV, &ev.Prev} {
+			if kv.Unread() {
+				n += kv.Size
+			}
+		}
+	}
+	return n
+}
+
 // decode gives a record its events.
 func (r *record) decode(codec revlog.Codec) {
 	e, err := codec.Parse(r.raw, r.rev)
@@ -58,10 +101,19 @@ func (r *record) decode(codec revlog.Codec) {
 	r.setEvents(e.Events)
 }
 
-// decoded returns a record with events: r itself, or a copy. It needs no lock.
-func (r *record) decoded(codec revlog.Codec) *record {
+// matchedBy returns a record with events if m matches one of its keys: r itself, or a copy. It needs no lock.
+func (r *record) matchedBy(m *matcher[found], codec revlog.Codec) *record {
 	if r.raw == nil {
 		return r
+	}
+	var ev revlog.Event
+	var hits []*found
+	for b := r.raw; len(hits) == 0; {
+		if len(b) == 0 {
+			return r
+		}
+		b = r.nextEvent(codec, b, &ev)
+		hits = m.match(ev.KV.Key, hits)
 	}
 	d := &record{rev: r.rev, raw: r.raw, at: r.at}
 	d.decode(codec)
@@ -79,10 +131,7 @@ func (c *core) want(r *record) bool {
 	}
 	var ev revlog.Event
 	for b := r.raw; len(b) > 0; {
-		var err error
-		if b, err = c.opts.Codec.Next(b, r.rev, &ev); err != nil {
-			panic(fmt.Sprintf("watch: revision %d cannot be decoded: %v", r.rev, err))
-		}
+		b = r.nextEvent(c.opts.Codec, b, &ev)
 		if c.scratch = c.matcher.match(ev.KV.Key, c.scratch[:0]); len(c.scratch) > 0 {
 			clear(c.scratch)
 			r.decode(c.opts.Codec)

@@ -2,7 +2,9 @@ package watch
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -76,4 +78,67 @@ func TestUnwatchedStaysEncoded(t *testing.T) {
 	if got := decoded(); len(got) != 1 || got[0] != 5 {
 		t.Errorf("decoded by the pass: %v", got)
 	}
+}
+
+// TestRingPassReadsLittle: a pass over entries in memory that nobody has decoded reads as few of the values that they
+// name at a time as one over the log.
+func TestRingPassReadsLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const entries, size, passBytes = 40, 1000, 10_000
+		log := &memLog{}
+		for range entries {
+			log.name(size)
+		}
+		h := New(Options{Log: quietLog(), PassBytes: passBytes})
+		h.Start(log, 1)
+		defer h.Close()
+		h.ApplyPayloads(asPayloads(log.entries))
+		synctest.Wait()
+		s, _ := h.Open()
+		defer s.Close()
+		if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: true, StartRevision: 2}); err != nil {
+			t.Fatal(err)
+		}
+		for next := int64(2); next < entries+2; {
+			for _, r := range nextEvents(t, s) {
+				for _, ev := range r.Events {
+					if ev.Rev() != next {
+						t.Fatalf("revision %d instead of %d", ev.Rev(), next)
+					}
+					next++
+				}
+			}
+		}
+		if st := h.Stats(); st.RingPasses < 2*entries*size/passBytes || st.RingPasses != st.Passes {
+			t.Errorf("%d passes from memory, %d in all", st.RingPasses, st.Passes)
+		}
+	})
+}
+
+// TestDroppedRecordsAreFreed: what the ring drops does not stay in memory because something that came with it is
+// still there.
+func TestDroppedRecordsAreFreed(t *testing.T) {
+	const entries = 100
+	h := New(Options{Log: quietLog(), RingBytes: 50 << 10})
+	defer h.Close()
+	h.Start(&memLog{}, 1)
+	freed := make(chan struct{})
+	var ps []revlog.Payload
+	for i := range entries {
+		kv := revlog.KV{Key: []byte("k"), Value: make([]byte, 10<<10), Create: 2, Mod: int64(i) + 2, Version: 1}
+		ps = append(ps, asPayloads([]revlog.Entry{{Rev: kv.Mod, Events: []revlog.Event{{KV: kv}}}})...)
+	}
+	runtime.AddCleanup(&ps[0].Bytes[0], func(struct{}) { close(freed) }, struct{}{})
+	h.ApplyPayloads(ps)
+	ps = nil
+	h.drainInbox()
+	for range 10 {
+		runtime.GC()
+		select {
+		case <-freed:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	t.Error("the first of 100 entries is in memory, and the ring has five")
 }

@@ -89,13 +89,13 @@ func (c *Cache) collect(
 			return nil, errHole
 		}
 		prev = r.last
-		r.rest = bytes.Clone(r.rest)
 		var damage error
 		err = r.visit(func(p revlog.Payload) bool {
 			if p.Rev < from {
 				return true
 			}
-			e, err := c.opts.Codec.Parse(p.Bytes, p.Rev)
+			// Each entry has memory of its own, so that one that waits for its client does not keep a whole row.
+			e, err := c.opts.Codec.Parse(bytes.Clone(p.Bytes), p.Rev)
 			if err != nil {
 				damage = err
 				return false
