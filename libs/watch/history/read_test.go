@@ -15,7 +15,7 @@ func TestReadDoesNotKeepRows(t *testing.T) {
 	l := newMemLog(5)
 	c := start(t, l, 1, Options{FS: vfs.NewMem()})
 	defer c.Close()
-	ps := l.add(10_000)
+	ps := l.add(3000)
 	c.Append(ps)
 	written(t, c)
 	size := uint64(c.Stats().Bytes)
@@ -27,7 +27,7 @@ func TestReadDoesNotKeepRows(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	const rounds = 20
+	const rounds = 10
 	read := func() {
 		for from := int64(2); from <= l.head(); {
 			entries, next, err := cached.ReadLog(t.Context(), from, 500, 1<<20)
