@@ -355,7 +355,7 @@ func TestInboxBound(t *testing.T) {
 		hold := make(chan struct{})
 		f, h := start(t, g, log, b, nil)
 		apply := f.o.Apply
-		f.o.Apply = func(e []revlog.Entry) { <-hold; apply(e) }
+		f.o.Apply = func(e []revlog.Payload) { <-hold; apply(e) }
 		large := make([]byte, InboxBytes/4)
 		head := log.commit(1)
 		must(t, b.Publish(&bus.Frame{Keyspace: keyspace, Prev: 1, Upto: 2, Entries: []revlog.Payload{payload(2)}}))
