@@ -292,6 +292,25 @@ func balanced(pods ...*pod) bool {
 	return n == shards.Count && len(seen) == shards.Count
 }
 
+// spread waits until the given pods have had the shards between them for settles. At a start they may be balanced for a
+// moment, and shards move once more: what a test asks for then may be answered Unavailable, as it is when a keeper ends.
+func spread(t *testing.T, pods ...*pod) {
+	t.Helper()
+	const settles = 2 * shards.DefaultTTL
+	var since time.Time
+	await(t, "shards spread", 10*time.Second, func() bool {
+		switch now := time.Now(); {
+		case !balanced(pods...):
+			since = time.Time{}
+		case since.IsZero():
+			since = now
+		default:
+			return now.Sub(since) >= settles
+		}
+		return false
+	})
+}
+
 // keepAlive renews a lease once, by a stream of its own.
 func (p *pod) keepAlive(ctx context.Context, id int64) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)

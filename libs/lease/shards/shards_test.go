@@ -29,7 +29,7 @@ func bubble(t *testing.T, f func(t *testing.T, c *cluster)) {
 func TestForwarding(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		pods := []*pod{c.start("a:1"), c.start("b:1"), c.start("c:1")}
-		await(t, "shards spread", 10*time.Second, func() bool { return balanced(pods...) })
+		spread(t, pods...)
 		for _, p := range pods {
 			<-p.shards.Ready()
 		}
@@ -138,7 +138,7 @@ func checkMetrics(t *testing.T, p *pod) {
 func TestMarked(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.start("a:1"), c.start("b:1")
-		await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+		spread(t, a, b)
 		var id int64 = 1
 		for slices.Contains(a.shards.Owned(), shards.Of(id)) {
 			id++
@@ -215,7 +215,7 @@ func TestKill(t *testing.T) {
 	for i := range moments {
 		bubble(t, func(t *testing.T, c *cluster) {
 			a, b := c.start("a:1"), c.start("b:1")
-			await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+			spread(t, a, b)
 			stop := renewing(t, a, grantMany(t, a, 32))
 			time.Sleep(3*time.Second + time.Duration(i)*shards.DefaultTTL/4/moments)
 			begun := time.Now()
@@ -241,7 +241,7 @@ func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, faults.Options{Remote: &faults.Remote{}})
 		a, b := c.start("a:1"), c.start("b:1")
-		await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+		spread(t, a, b)
 		time.Sleep(10 * time.Second)
 		const beats = 100
 		for _, p := range []*pod{a, b} {
@@ -269,7 +269,7 @@ func TestStepsGoOn(t *testing.T) {
 		}}
 		c := newClusterWith(t, slow, mvcc.FeatureSizes|mvcc.FeatureLeaseSteps)
 		a, b := c.start("a:1"), c.start("b:1")
-		await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+		spread(t, a, b)
 		id := int64(1)
 		for !slices.Contains(b.shards.Owned(), shards.Of(id)) {
 			id++
@@ -329,7 +329,7 @@ func TestJoinAndDrain(t *testing.T) {
 		await(t, "all shards taken", 10*time.Second, func() bool { return balanced(a) })
 		stop := renewing(t, a, grantMany(t, a, 32))
 		b := c.start("b:1")
-		await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+		spread(t, a, b)
 		time.Sleep(5 * time.Second)
 		if err := b.shards.Drain(t.Context()); err != nil {
 			t.Fatal(err)
@@ -361,13 +361,13 @@ func TestJoinAndDrain(t *testing.T) {
 func TestPause(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.start("a:1"), c.start("b:1")
-		await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+		spread(t, a, b)
 		stop := renewing(t, a, grantMany(t, a, 32))
 		for range 3 {
 			b.gate.shut()
 			await(t, "takeover", 10*time.Second, func() bool { return len(a.shards.Owned()) == shards.Count })
 			b.gate.reopen()
-			await(t, "shards spread again", 10*time.Second, func() bool { return balanced(a, b) })
+			spread(t, a, b)
 			time.Sleep(3 * time.Second)
 		}
 		if longest := stop(); longest > shards.DefaultTTL+shards.DefaultTTL/2 {
@@ -382,7 +382,7 @@ func TestNobody(t *testing.T) {
 		a := c.start("a:1")
 		<-a.shards.Ready()
 		b := c.start("b:1")
-		await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+		spread(t, a, b)
 		inner := a.eng.Crash() // the store is out of reach for both
 		b.eng.Crash()
 		time.Sleep(5 * time.Second)
