@@ -152,7 +152,7 @@ func TestStoreCheck(t *testing.T) {
 	p.SetReady(true, "")
 	var down error
 	c := storeCheck{
-		head: func(context.Context) (int64, error) { return 1, down },
+		read: func(context.Context) error { return down },
 		tell: p.ready.setStore, log: p.Log,
 	}
 	expect := func(ready bool) {

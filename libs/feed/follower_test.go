@@ -90,7 +90,7 @@ func TestFrames(t *testing.T) {
 		if s.Reads != reads || s.Gaps != 0 || s.Stalled || s.Lag > 2*DefaultCheck {
 			t.Errorf("%d reads before: %+v", reads, s)
 		}
-		if ts := tailer.Stats(); ts.Position != f.Position() || ts.Heartbeats < 200 || ts.Heartbeats > 400 ||
+		if ts := tailer.Stats(); ts.Position != f.Position() || ts.Heartbeats < 50 || ts.Heartbeats > 70 ||
 			ts.Lost != 0 {
 			t.Errorf("%+v", ts)
 		}
@@ -169,6 +169,7 @@ func TestNoTailer(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()
 		f, h := start(t, g, log, b, nil)
+		time.Sleep(DefaultPoll)
 		for range 50 {
 			head := log.commit(1, 7)
 			time.Sleep(DefaultPoll)
@@ -188,6 +189,42 @@ func TestNoTailer(t *testing.T) {
 		if n := log.readCount() - before; n > int(2*length/DirectPause)+5 {
 			t.Errorf("%d reads in %v", n, length)
 		}
+	})
+}
+
+// TestSilence: heartbeats become few when there are no entries, and the follower asks the log for nothing meanwhile. If
+// the tailer goes then, entries come LateFrame later, and the follower reads the log at once from then on.
+func TestSilence(t *testing.T) {
+	bubble(t, func(t *testing.T, g *group) {
+		log, b := newFakeLog(), bus.NewLocal()
+		tailer := NewTailer(log, b, TailerOptions{Keyspace: keyspace, Ballot: 1})
+		stop := g.run(tailer.Run)
+		f, h := start(t, g, log, b, nil)
+		time.Sleep(10 * time.Second)
+		beats, reads := tailer.Stats().Heartbeats, f.Stats().Reads
+		const length = time.Minute
+		time.Sleep(length)
+		if n := tailer.Stats().Heartbeats - beats; n > int64(length/(heartbeatIdleFactor*DefaultHeartbeat))+1 {
+			t.Errorf("%d heartbeats in %v", n, length)
+		}
+		if n := f.Stats().Reads - reads; n != 0 {
+			t.Errorf("%d reads of the log", n)
+		}
+		time.Sleep(heartbeatIdleFactor * DefaultHeartbeat / 2) // the silence lasts long enough
+		stop()
+		time.Sleep(DefaultPoll)
+		head := log.commit(1, 1)
+		time.Sleep(LateFrame + time.Millisecond)
+		if f.Position() != head {
+			t.Errorf("at %d %v after the head was %d", f.Position(), LateFrame, head)
+		}
+		head = log.commit(1)
+		time.Sleep(DirectPause)
+		synctest.Wait()
+		if f.Position() != head {
+			t.Errorf("at %d, the head is %d", f.Position(), head)
+		}
+		h.check(log)
 	})
 }
 
