@@ -28,7 +28,14 @@ func (s *Store) Fits(p *PutRequest) bool { return s.fits(p) }
 // StepBuckets does what is to be done about the buckets of the count index, as much as fits one transaction; more says
 // that there was anything.
 func (s *Store) StepBuckets(ctx context.Context) (more bool, err error) {
-	_, did, err := s.stepBuckets(ctx, false)
+	_, did, err := s.stepBuckets(ctx, false, true)
+	return did > stepTooEarly, err
+}
+
+// BeginSplits does what may be done about the buckets while groups are under way that have not seen the last change;
+// more says that there was anything.
+func (s *Store) BeginSplits(ctx context.Context) (more bool, err error) {
+	_, did, err := s.stepBuckets(ctx, true, true)
 	return did > stepTooEarly, err
 }
 
