@@ -21,6 +21,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/pulse"
 	"github.com/headwaterdb/headwater/libs/relay"
+	"github.com/headwaterdb/headwater/libs/revlog"
 	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 	"github.com/headwaterdb/headwater/libs/tracing"
@@ -35,7 +36,7 @@ type Parts struct {
 	Bus        bus.Bus
 	OpenBus    func(config.Config, BusOptions) (bus.Bus, error) // not called if Bus is given, or --nats-url is not
 	// OpenHistory opens the cache of a watchhub pod; nil: the pod has none.
-	OpenHistory func(dir string, identity []byte, log *slog.Logger) (History, error)
+	OpenHistory func(dir string, identity []byte, codec revlog.Codec, log *slog.Logger) (History, error)
 	Log         *slog.Logger // nil: discarded
 	// Now reads the clock by which leases end and elected places are kept, and must be monotonic; nil: time.Now.
 	Now func() time.Time
@@ -81,7 +82,8 @@ type Deployment struct {
 	// at about the same time is one transaction; else nil.
 	joined *join.Store
 
-	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk
+	// openHistory is Parts.OpenHistory.
+	openHistory func(dir string, identity []byte, codec revlog.Codec, log *slog.Logger) (History, error)
 
 	tls    security
 	server *server.Server

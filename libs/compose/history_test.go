@@ -4,13 +4,14 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/headwaterdb/headwater/libs/revlog"
 	"github.com/headwaterdb/headwater/libs/watch"
 	"github.com/headwaterdb/headwater/libs/watch/history"
 )
 
 // openTestHistory is hubcache.Open, which imports this package.
-func openTestHistory(dir string, identity []byte, log *slog.Logger) (History, error) {
-	c, err := history.Open(dir, history.Options{Identity: identity, Log: log})
+func openTestHistory(dir string, identity []byte, codec revlog.Codec, log *slog.Logger) (History, error) {
+	c, err := history.Open(dir, history.Options{Identity: identity, Codec: codec, Log: log})
 	if err != nil {
 		return nil, err
 	}

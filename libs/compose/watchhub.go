@@ -113,7 +113,7 @@ type History interface {
 	// Start fills the cache from log up to position.
 	Start(ctx context.Context, log watch.Log, position int64) error
 	// Append gets the entries after position, in order.
-	Append([]revlog.Entry)
+	Append([]revlog.Payload)
 	// Over returns log with the cache in front.
 	Over(log watch.Log) watch.Log
 	Close() error
@@ -200,7 +200,9 @@ func (n *followingHub) reset(position int64) {
 		n.cache = cache
 		log = cache.Over(k.Store)
 	}
-	hub := watch.New(k.hubOptions(n.latency))
+	o := k.hubOptions(n.latency)
+	o.Codec = k.Store.Codec()
+	hub := watch.New(o)
 	hub.Start(log, position)
 	n.hub = hub
 	n.gate.replace(hub)
@@ -213,7 +215,7 @@ func (n *followingHub) openCache(position int64) History {
 		return nil
 	}
 	identity := binary.BigEndian.AppendUint64(nil, n.k.Header.ClusterID)
-	cache, err := d.openHistory(filepath.Join(d.Config.DataDir, historyDir), identity, d.Log)
+	cache, err := d.openHistory(filepath.Join(d.Config.DataDir, historyDir), identity, n.k.Store.Codec(), d.Log)
 	if err != nil {
 		d.Log.Warn("no watch history on disk", "error", err)
 		return nil
@@ -226,8 +228,8 @@ func (n *followingHub) openCache(position int64) History {
 }
 
 // apply gets every entry of the log after the position of the last reset.
-func (n *followingHub) apply(entries []revlog.Entry) {
-	n.hub.Apply(entries)
+func (n *followingHub) apply(entries []revlog.Payload) {
+	n.hub.ApplyPayloads(entries)
 	if n.cache != nil {
 		n.cache.Append(entries)
 	}

@@ -261,7 +261,7 @@ func TestReset(t *testing.T) {
 	}
 	apply := func(from int64) {
 		t.Helper()
-		entries, _, err := f.node.Store.ReadLog(t.Context(), from, 10, 1<<20)
+		entries, _, _, err := f.node.Store.ReadPayloads(t.Context(), from, 10, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

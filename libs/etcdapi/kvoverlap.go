@@ -24,23 +24,17 @@ func checkOverlap(ctx context.Context, t *mvcc.TxnRequest) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return newOverlapCheck(ctx).txn(t)
+	c := overlapCheck{ctx: ctx}
+	return c.txn(t)
 }
 
 type overlapCheck struct {
 	ctx   context.Context
 	steps int
-	// Nodes that sets have given back after they were joined into others.
+	// Nodes that sets have given back after they were joined into others; nil before there is a set, which most
+	// transactions do not need.
 	freePuts    *btree.FreeListG[[]byte]
 	freeDeletes *btree.FreeListG[interval]
-}
-
-func newOverlapCheck(ctx context.Context) *overlapCheck {
-	return &overlapCheck{
-		ctx:         ctx,
-		freePuts:    btree.NewFreeListG[[]byte](freeNodes),
-		freeDeletes: btree.NewFreeListG[interval](freeNodes),
-	}
 }
 
 func (c *overlapCheck) txn(t *mvcc.TxnRequest) error {
@@ -225,6 +219,10 @@ func lessKey(a, b []byte) bool        { return bytes.Compare(a, b) < 0 }
 func lessInterval(a, b interval) bool { return bytes.Compare(a.begin, b.begin) < 0 }
 
 func (c *overlapCheck) newWriteSet() *writeSet {
+	if c.freePuts == nil {
+		c.freePuts = btree.NewFreeListG[[]byte](freeNodes)
+		c.freeDeletes = btree.NewFreeListG[interval](freeNodes)
+	}
 	return &writeSet{
 		puts:    btree.NewWithFreeListG(overlapDegree, lessKey, c.freePuts),
 		deletes: btree.NewWithFreeListG(overlapDegree, lessInterval, c.freeDeletes),

@@ -137,7 +137,7 @@ func TestOverlapSteps(t *testing.T) {
 		at = next
 	}
 	for name, txn := range map[string]*mvcc.TxnRequest{"puts before deletes": putsThenDeletes(100, 100), "deep": deep} {
-		c := newOverlapCheck(t.Context())
+		c := &overlapCheck{ctx: t.Context()}
 		if err := c.txn(txn); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -24,8 +24,8 @@ type benchLog struct {
 	codec revlog.Codec
 }
 
-func (l *benchLog) Parse(p revlog.Payload) (revlog.Entry, error) {
-	return l.codec.Parse(p.Bytes, p.Rev)
+func (l *benchLog) Check(p revlog.Payload) error {
+	return l.codec.Check(p.Bytes, p.Rev)
 }
 
 func newBenchLog(n int) *benchLog {
@@ -97,7 +97,7 @@ func run(b *testing.B, log *benchLog, c bus.Bus, hubs, pace int) {
 		done.Add(1)
 		f := NewFollower(log, c, FollowerOptions{
 			Keyspace: keyspace, Reset: func(int64) {},
-			Apply: func(e []revlog.Entry) {
+			Apply: func(e []revlog.Payload) {
 				rev := e[len(e)-1].Rev
 				if now := time.Now(); i == 0 && pace > 0 {
 					log.mu.Lock()

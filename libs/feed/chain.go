@@ -14,8 +14,8 @@ type span struct {
 type chain struct {
 	// at is the position: all entries up to it have been handed out, none after it.
 	at int64
-	// parse decodes an entry.
-	parse func(revlog.Payload) (revlog.Entry, error)
+	// check says whether an entry can be decoded.
+	check func(revlog.Payload) error
 }
 
 // verdict says what offer did with a span.
@@ -32,32 +32,26 @@ const (
 	gap
 )
 
-// offer takes a span and returns its entries that come next, decoded. If the verdict is gap, the caller must read the
-// log up to the revision need at least.
-func (c *chain) offer(s span) (fresh []revlog.Entry, v verdict, need int64) {
+// offer takes a span and returns its entries that come next, which are a part of the span's. If the verdict is gap, the
+// caller must read the log up to the revision need at least.
+func (c *chain) offer(s span) (fresh []revlog.Payload, v verdict, need int64) {
 	switch {
 	case s.upto <= c.at:
 		return nil, old, 0
 	case s.prev > c.at:
 		return nil, gap, s.prev
 	}
+	first := 0
 	for i, p := range s.entries {
 		if p.Rev <= c.at {
+			first = i + 1
 			continue
 		}
-		if p.Bytes == nil {
-			return fresh, gap, p.Rev
+		if p.Bytes == nil || c.check(p) != nil {
+			return s.entries[first:i:i], gap, p.Rev
 		}
-		e, err := c.parse(p)
-		if err != nil {
-			return fresh, gap, p.Rev
-		}
-		if fresh == nil {
-			fresh = make([]revlog.Entry, 0, len(s.entries)-i)
-		}
-		fresh = append(fresh, e)
 		c.at = p.Rev
 	}
 	c.at = s.upto
-	return fresh, extended, 0
+	return s.entries[first:len(s.entries):len(s.entries)], extended, 0
 }

@@ -24,7 +24,7 @@ func TestChainScript(t *testing.T) {
 	datadriven.RunTest(t, "testdata/chain", func(t *testing.T, d *datadriven.TestData) string {
 		switch d.Cmd {
 		case "start":
-			c = chain{parse: parsePayload}
+			c = chain{check: checkPayload}
 			d.ScanArgs(t, "at", &c.at)
 		case "log":
 			log = log[:0]
@@ -92,7 +92,7 @@ func follow(c *chain, log []int64, s span) string {
 	return b.String()
 }
 
-func revisions(entries []revlog.Entry) (revs []int64) {
+func revisions(entries []revlog.Payload) (revs []int64) {
 	for _, e := range entries {
 		revs = append(revs, e.Rev)
 	}

@@ -29,7 +29,7 @@ func seeds(n int) []uint64 {
 	return out
 }
 
-// errDamaged is what parse says of payloads that were changed on their way.
+// errDamaged is what checkPayload says of payloads that were changed on their way.
 var errDamaged = errors.New("damaged")
 
 // payload is the entry of rev as the tests' log stores it.
@@ -37,11 +37,11 @@ func payload(rev int64) revlog.Payload {
 	return revlog.Payload{Rev: rev, Bytes: binary.BigEndian.AppendUint64(nil, uint64(rev))}
 }
 
-func parsePayload(p revlog.Payload) (revlog.Entry, error) {
+func checkPayload(p revlog.Payload) error {
 	if len(p.Bytes) < 8 || int64(binary.BigEndian.Uint64(p.Bytes)) != p.Rev {
-		return revlog.Entry{}, errDamaged
+		return errDamaged
 	}
-	return revlog.Entry{Rev: p.Rev, Events: []revlog.Event{{KV: revlog.KV{Key: p.Bytes, Mod: p.Rev}}}}, nil
+	return nil
 }
 
 // chainSim is a log, two tailers, a network that loses, repeats and reorders, and a chain at its end. dice decides
@@ -59,7 +59,7 @@ type chainSim struct {
 
 func newChainSim(dice func(int) int, fatalf func(string, ...any)) *chainSim {
 	m := &chainSim{fatalf: fatalf, dice: dice, log: []int64{1}}
-	m.chain = chain{at: 1, parse: parsePayload}
+	m.chain = chain{at: 1, check: checkPayload}
 	m.start = 1
 	m.tailers = [2]int64{1, 1}
 	return m
@@ -260,7 +260,7 @@ func TestChainCases(t *testing.T) {
 		"reference that is old":     {ref(frame(5, 14, 7, 14), 0), []int64{14}, 14, extended, 0},
 		"all of it one revision on": {frame(11, 11), nil, 10, gap, 11},
 	} {
-		ch := chain{at: 10, parse: parsePayload}
+		ch := chain{at: 10, check: checkPayload}
 		fresh, v, need := ch.offer(c.s)
 		same := len(fresh) == len(c.fresh)
 		for i := range fresh {

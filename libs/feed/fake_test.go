@@ -145,7 +145,7 @@ func (l *fakeLog) ReadPayloads(ctx context.Context, from int64, maxEntries,
 	return p, head + 1, compact, nil
 }
 
-func (l *fakeLog) Parse(p revlog.Payload) (revlog.Entry, error) { return parsePayload(p) }
+func (l *fakeLog) Check(p revlog.Payload) error { return checkPayload(p) }
 
 func (l *fakeLog) WaitHead(ctx context.Context, rev int64) error {
 	if err := l.ask(ctx, "WaitHead"); err != nil {
@@ -200,7 +200,7 @@ func (h *hub) reset(position int64) {
 	h.starts, h.revs = append(h.starts, position), nil
 }
 
-func (h *hub) apply(entries []revlog.Entry) {
+func (h *hub) apply(entries []revlog.Payload) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.starts) == 0 {
@@ -215,8 +215,8 @@ func (h *hub) apply(entries []revlog.Entry) {
 		if e.Rev <= at {
 			h.t.Errorf("revision %d after %d", e.Rev, at)
 		}
-		if len(e.Events) != 1 || e.Events[0].KV.Mod != e.Rev {
-			h.t.Errorf("revision %d holds %+v", e.Rev, e.Events)
+		if err := checkPayload(e); err != nil {
+			h.t.Errorf("revision %d holds %q: %v", e.Rev, e.Bytes, err)
 		}
 		at = e.Rev
 		h.revs = append(h.revs, at)

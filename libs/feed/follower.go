@@ -51,9 +51,9 @@ type FollowerOptions struct {
 	// position. If Reset is called again, this follower has lost the entries between the last one applied and position.
 	// Then all streams have to end, and what is kept in memory or in a cache has to start again after position.
 	Reset func(position int64)
-	// Apply gets the entries after Reset's position, each once and in order. It may keep them: the memory that they
-	// refer to never changes.
-	Apply func([]revlog.Entry)
+	// Apply gets the entries after Reset's position, each once and in order, as the log has them. All of them can be
+	// decoded. It may keep them: the memory that they refer to never changes.
+	Apply func([]revlog.Payload)
 	// Auth, if set, is called with a number of users and roles before Apply gets the first entries that may have been
 	// written under them. It returns the number of those that it has read itself, because a frame may be wrong.
 	Auth func(number uint64) (known uint64)
@@ -83,7 +83,7 @@ type Follower struct {
 
 	// Used by Run only.
 	chain   chain
-	batch   []revlog.Entry // decoded, not applied yet
+	batch   []revlog.Payload // checked, not applied yet
 	compact int64
 	auth    uint64    // newest number of the users and roles that is known
 	readAt  time.Time // start of the last read of the log
@@ -102,7 +102,7 @@ func NewFollower(log Log, b bus.Bus, o FollowerOptions) *Follower {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	f := &Follower{log: log, bus: b, o: o, ready: make(chan struct{}), chain: chain{parse: log.Parse}}
+	f := &Follower{log: log, bus: b, o: o, ready: make(chan struct{}), chain: chain{check: log.Check}}
 	f.inbox.arrived = make(chan struct{}, 1)
 	f.fresh.init()
 	return f
@@ -347,7 +347,7 @@ func (f *Follower) readLog(ctx context.Context) (more bool, err error) {
 }
 
 // add appends entries to those that wait to be applied.
-func (f *Follower) add(fresh []revlog.Entry) {
+func (f *Follower) add(fresh []revlog.Payload) {
 	if len(f.batch) == 0 {
 		f.batch = fresh
 		return

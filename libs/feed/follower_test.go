@@ -27,8 +27,17 @@ func bubble(t *testing.T, test func(t *testing.T, g *group)) {
 
 func dense(n int) []int64 { return slices.Repeat([]int64{1}, n) }
 
-// start runs a follower that is ready when start returns.
+// start runs a follower, in a bubble, that is ready and at rest when start returns. Its first read of the log in follow
+// comes after Ready; what a test commits next must not be in that read.
 func start(t *testing.T, g *group, log Log, b bus.Bus, change func(*FollowerOptions)) (*Follower, *hub) {
+	t.Helper()
+	f, h := startReady(t, g, log, b, change)
+	synctest.Wait()
+	return f, h
+}
+
+// startReady runs a follower that is ready when startReady returns.
+func startReady(t *testing.T, g *group, log Log, b bus.Bus, change func(*FollowerOptions)) (*Follower, *hub) {
 	t.Helper()
 	h := &hub{t: t}
 	o := h.options()
@@ -383,7 +392,7 @@ func TestInboxBound(t *testing.T) {
 		hold := make(chan struct{})
 		f, h := start(t, g, log, b, nil)
 		apply := f.o.Apply
-		f.o.Apply = func(e []revlog.Entry) { <-hold; apply(e) }
+		f.o.Apply = func(e []revlog.Payload) { <-hold; apply(e) }
 		large := make([]byte, InboxBytes/4)
 		head := log.commit(1)
 		must(t, b.Publish(&bus.Frame{Keyspace: keyspace, Prev: 1, Upto: 2, Entries: []revlog.Payload{payload(2)}}))

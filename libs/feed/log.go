@@ -26,8 +26,8 @@ type Log interface {
 	// AuthNumber returns the number of the users and roles in the newest state that has been read. That state is not
 	// older than the one from which ReadPayloads has answered before.
 	AuthNumber() uint64
-	// Parse decodes an entry of this log. The entry points into the payload.
-	Parse(p revlog.Payload) (revlog.Entry, error)
+	// Check says whether an entry of this log can be decoded. It fails with mvcc.ErrCorrupt.
+	Check(p revlog.Payload) error
 	// WaitHead returns when the head may have reached rev.
 	WaitHead(ctx context.Context, rev int64) error
 }

@@ -50,7 +50,7 @@ func TestOverNATS(t *testing.T) {
 		b := connect()
 		defer b.Close()
 		defer g.stop() // before the bus is closed
-		f, h := start(t, g, log, b, nil)
+		f, h := startReady(t, g, log, b, nil)
 		followers, hubs = append(followers, f), append(hubs, h)
 	}
 	commit := func(n int) {

@@ -34,7 +34,7 @@ const (
 	// load it pays to let more entries gather. Watchers see them later by less than a put takes under such load. After
 	// a single entry there is nearly no pause.
 	paceEntry = 200 * time.Microsecond
-	paceMax   = 10 * time.Millisecond
+	paceMax   = 20 * time.Millisecond
 )
 
 // TailerOptions configure a Tailer. The zero value of a field means its default. Keyspace is required.

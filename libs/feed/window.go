@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
-	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
 // windowStep is the factor by which the search for the window's beginning moves.
@@ -26,13 +25,13 @@ func (f *Follower) begin(ctx context.Context) error {
 		return err
 	}
 	// An entry that cannot be decoded is left out, and all before it. Perhaps nobody needs them.
-	entries := make([]revlog.Entry, len(s.entries))
-	for i := len(s.entries) - 1; i >= 0; i-- {
-		if entries[i], err = f.log.Parse(s.entries[i]); err != nil {
+	entries := s.entries
+	for i := len(entries) - 1; i >= 0; i-- {
+		if err := f.log.Check(entries[i]); err != nil {
 			f.o.Logger.Error(
-				"follower: the window begins after a damaged entry", "error", err, "revision", s.entries[i].Rev,
+				"follower: the window begins after a damaged entry", "error", err, "revision", entries[i].Rev,
 			)
-			s.prev, entries = s.entries[i].Rev, entries[i+1:]
+			s.prev, entries = entries[i].Rev, entries[i+1:]
 			break
 		}
 	}

@@ -2,11 +2,16 @@ package mvcc
 
 import "bytes"
 
-// conflictSet is what a request or a group reads and writes in transactions: single keys and ranges.
+// conflictSet is what a request or a group reads and writes in transactions: single keys and ranges. A key may be there
+// twice if there are many.
 type conflictSet struct {
-	keys   map[string]struct{}
+	keys   []string
 	ranges []span
 }
+
+// keysOnce is how many keys of a conflictSet are compared with a new one. Most requests name one or two keys, often
+// more than once.
+const keysOnce = 8
 
 type span struct{ key, end []byte }
 
@@ -54,10 +59,12 @@ func (f *conflictSet) addRange(key, end []byte) {
 		}
 		return
 	}
-	if f.keys == nil {
-		f.keys = make(map[string]struct{})
+	for i := range min(len(f.keys), keysOnce) {
+		if f.keys[i] == string(key) { // compares without a copy
+			return
+		}
 	}
-	f.keys[string(key)] = struct{}{}
+	f.keys = append(f.keys, string(key))
 }
 
 // covers says whether a range of f contains a key.

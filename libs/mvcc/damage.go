@@ -3,6 +3,7 @@ package mvcc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -114,10 +115,8 @@ func keysOf(key, end []byte) string {
 // words describes what a transaction may have read.
 func (f *conflictSet) words() string {
 	var names []string
-	for k := range f.keys {
-		if len(names) == wordsMax {
-			break
-		}
+	keys := slices.Compact(slices.Sorted(slices.Values(f.keys)))
+	for _, k := range keys[:min(len(keys), wordsMax)] {
 		names = append(names, keysOf([]byte(k), nil))
 	}
 	for _, r := range f.ranges {
@@ -127,7 +126,7 @@ func (f *conflictSet) words() string {
 		names = append(names, keysOf(r.key, r.end))
 	}
 	text := strings.Join(names, " or ")
-	if more := len(f.keys) + len(f.ranges) - len(names); more > 0 {
+	if more := len(keys) + len(f.ranges) - len(names); more > 0 {
 		text += fmt.Sprintf(" or one of %d more", more)
 	}
 	return text

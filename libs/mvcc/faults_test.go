@@ -54,7 +54,7 @@ func openFed(t *testing.T, e engine.Store, o mvcc.Options, f *feed) *mvcc.Store 
 				t.Errorf("history lost up to %d", position)
 			}
 		},
-		Apply: f.addNew,
+		Apply: func(ps []revlog.Payload) { f.addNew(decoded(t, s, ps)) },
 	})
 	wg.Go(func() {
 		if err := follower.Run(ctx); err != nil {
@@ -64,6 +64,18 @@ func openFed(t *testing.T, e engine.Store, o mvcc.Options, f *feed) *mvcc.Store 
 	t.Cleanup(f.stop) // before the Store is closed
 	<-follower.Ready()
 	return s
+}
+
+// decoded are the entries that a follower hands out.
+func decoded(t *testing.T, s *mvcc.Store, ps []revlog.Payload) (entries []revlog.Entry) {
+	for _, p := range ps {
+		e, err := s.Parse(p)
+		if err != nil {
+			t.Error(err)
+		}
+		entries = append(entries, e)
+	}
+	return entries
 }
 
 // reads makes s the Store that values are read from.

@@ -88,6 +88,17 @@ func (s *Store) Parse(p revlog.Payload) (revlog.Entry, error) {
 	return e, nil
 }
 
+// Check says whether Parse can decode an entry. Errors: ErrCorrupt.
+func (s *Store) Check(p revlog.Payload) error {
+	if err := s.codec.Check(p.Bytes, p.Rev); err != nil {
+		return s.noted(errors.Join(ErrCorrupt, err))
+	}
+	return nil
+}
+
+// Codec decodes the entries of this log.
+func (s *Store) Codec() revlog.Codec { return s.codec }
+
 // scanFrom starts a read of the log of a snapshot.
 func (s *Store) scanFrom(ctx context.Context, snap engine.Snapshot, from int64) engine.Iterator {
 	return snap.Scan(

@@ -36,6 +36,7 @@ type schedule struct {
 	picks   uint64
 	waiting int   // requests that wait, at the gate too
 	blocked int   // lines in which a request waits for another
+	probe   line  // to find a line with
 	now     int64 // the queue's clock, for the times of requests; set by the caller of a method
 
 	spansMax int
@@ -56,6 +57,22 @@ type turn struct {
 
 	pick uint64 // the pick in which mine was counted
 	mine int    // lines with a key that the picking lane holds in which it is the first
+
+	// Memory for the first of posts. Most requests stand in one line.
+	onePost  post
+	onePlace [1]*post
+}
+
+// post returns a new place of the turn in a line.
+func (t *turn) post(l *line) *post {
+	if len(t.posts) > 0 {
+		p := &post{turn: t, line: l}
+		t.posts = append(t.posts, p)
+		return p
+	}
+	t.onePost = post{turn: t, line: l}
+	t.posts = append(t.onePlace[:0], &t.onePost)
+	return &t.onePost
 }
 
 type turnState uint8
@@ -125,7 +142,7 @@ func (s *schedule) open() {
 func (s *schedule) admit(t *turn) {
 	s.last++
 	t.place, t.state = s.last, turnComing
-	for k := range t.foot.keys {
+	for _, k := range t.foot.keys {
 		s.join(t, s.line(k))
 	}
 	for _, r := range t.foot.ranges {
@@ -142,18 +159,22 @@ func (s *schedule) admit(t *turn) {
 
 // line returns the line at a key. A new one begins with the requests whose ranges contain the key.
 func (s *schedule) line(key string) *line {
-	if l, ok := s.lines.Get(&line{key: key}); ok {
+	s.probe.key = key
+	if l, ok := s.lines.Get(&s.probe); ok {
 		return l
 	}
 	l := &line{key: key, holder: free}
 	s.lines.ReplaceOrInsert(l)
+	if len(s.wide) == 0 {
+		return l
+	}
 	k := []byte(key)
 	for _, w := range s.wide {
 		if s.steps++; !w.foot.covers(k) {
 			continue
 		}
 		if w.state == turnTaken {
-			w.posts = append(w.posts, &post{turn: w, line: l}) // needed if it is put back
+			w.post(l) // needed if it is put back
 			s.hold(l, w.lane)
 		} else {
 			s.join(w, l)
@@ -178,14 +199,14 @@ func (s *schedule) join(t *turn, l *line) {
 	if l.tail != nil && l.tail.turn == t {
 		return
 	}
-	p := &post{turn: t, line: l, prev: l.tail}
+	p := t.post(l)
+	p.prev = l.tail
 	if l.tail == nil {
 		l.head = p
 	} else {
 		l.tail.next = p
 	}
 	l.tail = p
-	t.posts = append(t.posts, p)
 	s.count(l)
 	s.grant(l)
 }

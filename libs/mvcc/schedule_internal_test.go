@@ -21,18 +21,13 @@ func (s span) overlaps(o span) bool {
 }
 
 func (f *conflictSet) add(o *conflictSet) {
-	if f.keys == nil {
-		f.keys = make(map[string]struct{}, len(o.keys))
-	}
-	for k := range o.keys {
-		f.keys[k] = struct{}{}
-	}
+	f.keys = append(f.keys, o.keys...)
 	f.ranges = append(f.ranges, o.ranges...)
 }
 
 func (f *conflictSet) overlaps(o *conflictSet) bool {
-	for k := range f.keys {
-		if _, ok := o.keys[k]; ok {
+	for _, k := range f.keys {
+		if slices.Contains(o.keys, k) {
 			return true
 		}
 	}
@@ -42,7 +37,7 @@ func (f *conflictSet) overlaps(o *conflictSet) bool {
 // rangesHit says that a range of f covers a key of o or meets a range of o.
 func (f *conflictSet) rangesHit(o *conflictSet) bool {
 	for _, r := range f.ranges {
-		for k := range o.keys {
+		for _, k := range o.keys {
 			if r.has([]byte(k)) {
 				return true
 			}

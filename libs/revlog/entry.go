@@ -173,6 +173,23 @@ func (c Codec) Visit(b []byte, rev int64, visit func(ev *Event, at PrevAt)) erro
 	return nil
 }
 
+// Check says whether Parse can decode an entry. It allocates nothing. Errors: ErrCorrupt.
+func (c Codec) Check(b []byte, rev int64) (err error) {
+	var ev Event
+	for len(b) > 0 && err == nil {
+		b, err = c.Next(b, rev, &ev)
+	}
+	return err
+}
+
+// Next decodes the first event of what is left of the entry with revision rev into ev, and returns the rest. b must not
+// be empty. The event points into b. Errors: ErrCorrupt.
+func (c Codec) Next(b []byte, rev int64, ev *Event) (rest []byte, err error) {
+	*ev = Event{}
+	rest, _, err = c.parseEvent(b, ev, rev)
+	return rest, err
+}
+
 func (c Codec) parseEvent(b []byte, ev *Event, rev int64) (rest []byte, refs int, err error) {
 	flags := b[0]
 	if flags&^byte(flagsKnown) != 0 {

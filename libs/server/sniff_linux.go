@@ -1,3 +1,5 @@
+//go:build !headwater_simulation
+
 package server
 
 import (

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux || headwater_simulation
 
 package server
 

@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix || headwater_simulation
 
 package snapshot
 

@@ -79,6 +79,7 @@ type pass struct {
 	upto       int64 // the hub's position when planned; nothing after it is handed out
 	header     int64 // the last revision in the stretch
 	records    []*record
+	named      int64 // size of the values that records name which nobody has decoded
 	members    []*watcher
 	groups     map[*group]*found
 	done       int // members already served
@@ -180,7 +181,8 @@ func (c *core) fillFromRing(p *pass) {
 }
 
 // bytes returns the size of the stretch.
-func (p *pass) bytes() (n int64) {
+func (p *pass) bytes() int64 {
+	n := p.named
 	for _, r := range p.records {
 		n += int64(r.bytes)
 	}
@@ -208,6 +210,19 @@ func (p *pass) fill(entries []revlog.Entry, next int64, maxBytes int) {
 	}
 }
 
+// measure cuts the stretch as fill does, where it has entries from the ring that nobody has decoded: what the ring
+// counts of these does not have the values that they only name. It needs no lock.
+func (p *pass) measure(codec revlog.Codec, maxBytes int) {
+	for i, r := range p.records {
+		n := int64(r.namedBytes(codec))
+		if n > 0 && i > 0 && p.named+n > int64(maxBytes) {
+			p.records, p.next = p.records[:i], r.rev
+			return
+		}
+		p.named += n
+	}
+}
+
 // collect finds the watchers that need the stretch.
 func (c *core) collect(p *pass) {
 	q := &c.lag[p.source]
@@ -231,15 +246,18 @@ func (c *core) collect(p *pass) {
 	}
 }
 
-// match needs no lock. It touches only the pass's own data, and parts of events that never change.
-func (p *pass) match() {
+// match needs no lock. It touches only the pass's own data, and parts of records and events that never change once the
+// ring has them. What nobody has decoded is decoded for this pass alone, if it wants one of its events.
+func (p *pass) match(codec revlog.Codec) {
 	m := newMatcher[found]()
 	for _, f := range p.groups {
 		f.next = m.get(f.spec.bounds)
 		m.set(f.spec.bounds, f)
 	}
 	var hits []*found
-	for _, r := range p.records {
+	for n, r := range p.records {
+		r = r.matchedBy(m, codec)
+		p.records[n] = r
 		for i := range r.events {
 			ev := &r.events[i]
 			hits = m.match(ev.src.KV.Key, hits[:0])

@@ -70,8 +70,9 @@ func runPassUntilDistribute(t testing.TB, c *core, p *pass, log Log) {
 		}
 		p.fill(entries, next, c.opts.PassBytes)
 	}
+	p.measure(c.opts.Codec, c.opts.PassBytes)
 	c.collect(p)
-	p.match()
+	p.match(c.opts.Codec)
 }
 
 // BenchmarkReconnect: 10,000 watchers on 100 streams come back from 50,000 revisions ago; one op is all of them being

@@ -13,8 +13,10 @@ type core struct {
 	position int64           // revision of the last applied entry
 	matcher  *matcher[group] // each range has a list of groups
 	groups   int
-	streams  map[*Stream]struct{}
-	conns    map[any]*conn
+	// groupsMade counts the groups that there have ever been.
+	groupsMade uint64
+	streams    map[*Stream]struct{}
+	conns      map[any]*conn
 
 	ring      fifo[*record]
 	ringBytes int
@@ -85,7 +87,7 @@ func (c *core) applyRecords(records []*record) {
 // missing returns the values that have to be read before records are applied, for the present watchers.
 func (c *core) missing(records []*record) (m []unread) {
 	for _, r := range records {
-		if !r.apart || r.rev <= c.position {
+		if r.rev <= c.position || !c.want(r) || !r.apart {
 			continue
 		}
 		for i := range r.events {
@@ -113,9 +115,12 @@ func (c *core) applyRecord(r *record) {
 	if r.rev > c.position {
 		c.position = r.rev
 		c.arrivals.add(r.rev, r.at)
+		wanted := c.want(r)
 		c.ring.push(r)
 		c.ringBytes += r.bytes
-		c.fanOut(r)
+		if wanted {
+			c.fanOut(r)
+		}
 		for c.ringBytes > c.opts.RingBytes && c.ring.len() > 1 {
 			c.dropOldest()
 		}
@@ -213,6 +218,7 @@ func (c *core) join(s *Stream, sp spec) *sub {
 		}
 		c.matcher.set(sp.bounds, g)
 		c.groups++
+		c.groupsMade++
 	}
 	sb := g.subOf(s)
 	if sb == nil {

@@ -44,6 +44,8 @@
 //     have left); each of these may be exceeded by one oversized revision. A stream whose client does not read holds
 //     its cursors and no more. Neither Apply nor another stream ever waits for a client.
 //   - Nothing assumes that revisions are dense.
+//   - An entry that came encoded (ApplyPayloads) is decoded for the ring only if a group matches one of its keys when
+//     it is applied. A pass decodes those of the others of which it wants an event, for itself.
 //
 // # Concurrency
 //

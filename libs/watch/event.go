@@ -308,26 +308,3 @@ func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
 	}
 	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), v)
 }
-
-// record is one log entry in memory.
-type record struct {
-	rev    int64
-	events []Event
-	at     time.Duration
-	apart  bool // some values are not in the entry
-	// bytes is the record's estimated memory: its entry and one wire form.
-	bytes int
-	// matched are the groups that hold references to these events; they let go when the ring drops the record.
-	matched []*group
-}
-
-func newRecord(e revlog.Entry, at time.Duration) *record {
-	r := &record{rev: e.Rev, at: at, events: make([]Event, len(e.Events)), bytes: eventOverhead}
-	for i := range e.Events {
-		r.events[i].src = &e.Events[i]
-		r.events[i].at = at
-		r.bytes += 2 * r.events[i].weight(true)
-		r.apart = r.apart || e.Events[i].KV.Unread() || e.Events[i].Prev.Unread()
-	}
-	return r
-}

@@ -67,9 +67,11 @@ type Hub struct {
 	wg      sync.WaitGroup
 }
 
+// arrival is what came with one Apply or ApplyPayloads.
 type arrival struct {
-	entries []revlog.Entry
-	at      time.Duration
+	entries  []revlog.Entry
+	payloads []revlog.Payload
+	at       time.Duration
 }
 
 // New returns a hub that accepts Apply at once and streams after Start.
@@ -126,11 +128,30 @@ func (h *Hub) Apply(entries []revlog.Entry) {
 			bytes += eventOverhead + len(ev.KV.Key) + len(ev.KV.Value) + len(ev.Prev.Key) + len(ev.Prev.Value)
 		}
 	}
+	h.arrive(arrival{entries: entries}, entries[len(entries)-1].Rev, bytes)
+}
+
+// ApplyPayloads is Apply for entries that have not been decoded, but that Options.Codec can decode (Codec.Check). Those
+// that nobody watches never are.
+func (h *Hub) ApplyPayloads(entries []revlog.Payload) {
+	if len(entries) == 0 {
+		return
+	}
+	bytes := 0
+	for i := range entries {
+		bytes += recordBytes + len(entries[i].Bytes)
+	}
+	h.arrive(arrival{payloads: entries}, entries[len(entries)-1].Rev, bytes)
+}
+
+// arrive puts an arrival that ends at a revision into the inbox.
+func (h *Hub) arrive(a arrival, last int64, bytes int) {
+	a.at = time.Since(h.birth)
 	h.inboxMu.Lock()
-	h.inbox = append(h.inbox, arrival{entries, time.Since(h.birth)})
+	h.inbox = append(h.inbox, a)
 	h.inboxBytes += bytes
 	full := h.inboxBytes > h.opts.InboxBytes
-	h.applied.Store(max(h.applied.Load(), entries[len(entries)-1].Rev))
+	h.applied.Store(max(h.applied.Load(), last))
 	h.inboxMu.Unlock()
 	switch {
 	case full:
@@ -206,6 +227,7 @@ func (h *Hub) takeInbox() (records []*record, recheck, ok bool) {
 		for i := range a.entries {
 			records = append(records, newRecord(a.entries[i], a.at))
 		}
+		records = appendRaw(records, a.payloads, a.at)
 	}
 	return records, recheck, true
 }
@@ -361,11 +383,12 @@ func (h *Hub) runPass(src source) (more bool, err error) {
 			return true, errShortLog
 		}
 	}
+	p.measure(h.opts.Codec, h.opts.PassBytes)
 	if h.opts.Passes != nil {
 		h.opts.Passes.Charge(p.bytes())
 	}
 	h.locked(func() { h.core.collect(p) })
-	p.match()
+	p.match(h.opts.Codec)
 	if missing := h.leaveApart(p.missing()); len(missing) > 0 {
 		if !h.readValues(missing) {
 			return false, h.ctx.Err()

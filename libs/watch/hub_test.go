@@ -306,7 +306,7 @@ func TestHubHoldsCreationsBack(t *testing.T) {
 func TestHubConcurrent(t *testing.T) {
 	t.Run("log", func(t *testing.T) {
 		log := &memLog{}
-		hubConcurrent(t, log, log, func([]revlog.Entry) {})
+		hubConcurrent(t, log, log, func([]revlog.Payload) {})
 	})
 	t.Run("history", func(t *testing.T) {
 		log := &memLog{}
@@ -327,7 +327,7 @@ func TestHubConcurrent(t *testing.T) {
 	})
 }
 
-func hubConcurrent(t *testing.T, log *memLog, front Log, feed func([]revlog.Entry)) Stats {
+func hubConcurrent(t *testing.T, log *memLog, front Log, feed func([]revlog.Payload)) Stats {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	const revs, clients = 4000, 8
@@ -353,6 +353,7 @@ func hubConcurrent(t *testing.T, log *memLog, front Log, feed func([]revlog.Entr
 			}
 		})
 	}
+	writer := rand.New(rand.NewPCG(seed, clients))
 	for i := range int64(revs) {
 		// The writer keeps near the fastest client, so that watchers are live, fall off the ring, and catch up.
 		for deadline := time.Now().Add(2 * time.Minute); i > furthest.Load()+1000; time.Sleep(10 * time.Microsecond) {
@@ -361,8 +362,13 @@ func hubConcurrent(t *testing.T, log *memLog, front Log, feed func([]revlog.Entr
 			}
 		}
 		entries := log.add("k", make([]byte, 50))
-		feed(entries)
-		h.Apply(entries)
+		payloads := asPayloads(entries)
+		feed(payloads)
+		if writer.IntN(2) == 0 {
+			h.Apply(entries)
+		} else {
+			h.ApplyPayloads(payloads)
+		}
 	}
 	wg.Wait()
 	st := h.Stats()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine/retry"
+	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
 // Defaults and limits. One of them bounds every queue, batch and cache of the package.
@@ -107,6 +108,9 @@ type Options struct {
 	// (OpenOn answers ErrTooManyStreamsPerConn). 0: no bound.
 	MaxStreamsPerConn int
 	MaxWatchesPerConn int
+
+	// Codec decodes what ApplyPayloads gets.
+	Codec revlog.Codec
 
 	// Passes, if set, lets the hubs of a process take turns for their catch-up passes.
 	Passes Turn

@@ -193,7 +193,12 @@ func (m *sim) apply() {
 func (m *sim) applyAll(entries []revlog.Entry) {
 	var records []*record
 	for _, e := range m.named(entries) {
-		records = append(records, newRecord(e, time.Second))
+		r := newRecord(e, time.Second)
+		if m.rnd.IntN(2) == 0 {
+			raw := newRaw(asPayloads([]revlog.Entry{e})[0], time.Second)
+			r = &raw
+		}
+		records = append(records, r)
 	}
 	m.serve(m.c.missing(records))
 	m.c.applyRecords(records)
@@ -381,7 +386,7 @@ func (m *sim) passStep(src source) bool {
 		m.stage[src] = 1
 	case 1:
 		m.c.collect(m.pass[src])
-		m.pass[src].match()
+		m.pass[src].match(m.c.opts.Codec)
 		m.serve(m.pass[src].missing())
 		m.pass[src].lose()
 		m.stage[src] = 2

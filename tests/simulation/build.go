@@ -13,8 +13,9 @@ import (
 	"strings"
 )
 
-// foreign holds what takes the place of files in modules of others, which do not build for WebAssembly as they are:
-// their copies are changed, in a directory of their own. Names end in .txt so that nothing else builds them.
+// foreign holds what takes the place of files in modules of others, which do not build for WebAssembly as they are, or
+// read sockets past package net: their copies are changed, in a directory of their own. Names end in .txt so that
+// nothing else builds them.
 //
 //go:embed foreign
 var foreign embed.FS
@@ -28,7 +29,8 @@ type changedModule struct {
 	remove []string // files and directories that are left out
 }
 
-var changedModules = []changedModule{
+// wasmModules do not build for WebAssembly.
+var wasmModules = []changedModule{
 	{path: "github.com/coreos/go-systemd/v22"},
 	{path: "go.etcd.io/bbolt", remove: []string{"cmd", "tests"}},
 	{path: "go.etcd.io/etcd/client/pkg/v3"},
@@ -38,17 +40,23 @@ var changedModules = []changedModule{
 	}},
 }
 
-// Builder builds the program. Make one with NewBuilder.
-type Builder struct {
-	root string // of the tree
-	dir  string // where the copies and what is built are
+// nativeModules read sockets by their file descriptors, which those in memory do not have.
+var nativeModules = []changedModule{
+	{path: "google.golang.org/grpc"},
 }
 
-// NewBuilder prepares a build of the tree at root in dir, which is made if it is not there. It copies modules of
-// others and changes the copies.
-func NewBuilder(ctx context.Context, root, dir string) (*Builder, error) {
-	b := &Builder{root, dir}
-	for _, m := range changedModules {
+// builder builds the program.
+type builder struct {
+	root    string // of the tree
+	dir     string // where the copies and what is built are
+	modules []changedModule
+}
+
+// newBuilder prepares builds of the tree at root in dir, which is made if it is not there. It copies modules of others
+// and changes the copies.
+func newBuilder(ctx context.Context, root, dir string, modules []changedModule) (*builder, error) {
+	b := &builder{root, dir, modules}
+	for _, m := range modules {
 		if err := b.copyModule(ctx, m); err != nil {
 			return nil, fmt.Errorf("simulation: copy of %s: %w", m.path, err)
 		}
@@ -59,12 +67,12 @@ func NewBuilder(ctx context.Context, root, dir string) (*Builder, error) {
 	return b, nil
 }
 
-func (b *Builder) moduleDir(path string) string {
+func (b *builder) moduleDir(path string) string {
 	return filepath.Join(b.dir, "modules", filepath.FromSlash(path))
 }
 
 // copyModule copies a module out of Go's module cache, but for its tests, and puts our files in.
-func (b *Builder) copyModule(ctx context.Context, m changedModule) error {
+func (b *builder) copyModule(ctx context.Context, m changedModule) error {
 	// On a fresh machine the module is not in Go's module cache yet. Download prints where it is afterwards.
 	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", m.path)
 	cmd.Dir = filepath.Join(b.root, "tests")
@@ -122,7 +130,7 @@ func writeFile(to string, b []byte) error {
 	return os.WriteFile(to, b, 0o600)
 }
 
-func (b *Builder) putForeign(module, to string) error {
+func (b *builder) putForeign(module, to string) error {
 	root := "foreign/" + module
 	return fs.WalkDir(foreign, root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -138,13 +146,13 @@ func (b *Builder) putForeign(module, to string) error {
 }
 
 // writeWorkspace writes a go.work that is the tree's, with the changed copies in the place of their modules.
-func (b *Builder) writeWorkspace() error {
+func (b *builder) writeWorkspace() error {
 	work, err := os.ReadFile(filepath.Join(b.root, "go.work"))
 	if err != nil {
 		return err
 	}
 	text := strings.ReplaceAll(string(work), "\t./", "\t"+filepath.ToSlash(b.root)+"/")
-	for _, m := range changedModules {
+	for _, m := range b.modules {
 		text += fmt.Sprintf("\nreplace %s => %s\n", m.path, b.moduleDir(m.path))
 	}
 	if err := writeFile(filepath.Join(b.dir, "go.work"), []byte(text)); err != nil {
@@ -153,41 +161,50 @@ func (b *Builder) writeWorkspace() error {
 	return copyFile(filepath.Join(b.root, "go.work.sum"), filepath.Join(b.dir, "go.work.sum"))
 }
 
-// Build builds the program into a file and returns its name. instead names files of the tree, by their paths in it,
-// and what is in them in this build.
-func (b *Builder) Build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
-	out := filepath.Join(b.dir, name+".wasm")
-	args := []string{"build", "-trimpath", "-ldflags=-w", "-o", out}
-	if len(instead) > 0 {
-		overlay, err := b.overlay(name, instead)
-		if err != nil {
-			return "", err
-		}
-		args = append(args, "-overlay="+overlay)
+// goBuild builds a package of the tree into a file in dir, and returns its name.
+func (b *builder) goBuild(ctx context.Context, pkg, file string, env, flags []string, all ...files) (string, error) {
+	out := filepath.Join(b.dir, file)
+	overlay, err := writeOverlay(b.dir, file, all...)
+	if err != nil {
+		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, guestPackage)...)
+	// Without debugging information it links in half the time; panics have their lines nevertheless.
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-w", "-overlay=" + overlay, "-o", out}
+	cmd := exec.CommandContext(ctx, "go", append(append(args, flags...), pkg)...)
 	cmd.Dir = b.root
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=",
-		"GOWORK="+filepath.Join(b.dir, "go.work"))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK="+filepath.Join(b.dir, "go.work"))
+	cmd.Env = append(cmd.Env, env...)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("simulation: build: %w\n%s", err, said)
 	}
 	return out, nil
 }
 
-func (b *Builder) overlay(name string, instead map[string][]byte) (string, error) {
+// files are what stands in the place of files below root in a build, by their paths there; nil: nothing.
+type files struct {
+	root    string
+	instead map[string][]byte
+}
+
+// writeOverlay writes what go build reads as its overlay, and returns the name of that file.
+func writeOverlay(dir, name string, all ...files) (string, error) {
 	replace := make(map[string]string)
-	for path, content := range instead {
-		changed := filepath.Join(b.dir, "overlays", name, filepath.FromSlash(path))
-		if err := writeFile(changed, content); err != nil {
-			return "", err
+	for i, some := range all {
+		for path, content := range some.instead {
+			changed := ""
+			if content != nil {
+				changed = filepath.Join(dir, "overlays", name, fmt.Sprint(i), filepath.FromSlash(path))
+				if err := writeFile(changed, content); err != nil {
+					return "", err
+				}
+			}
+			replace[filepath.Join(some.root, filepath.FromSlash(path))] = changed
 		}
-		replace[filepath.Join(b.root, filepath.FromSlash(path))] = changed
 	}
 	list, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(b.dir, "overlays", name+".json")
+	file := filepath.Join(dir, "overlays", name+".json")
 	return file, writeFile(file, list)
 }

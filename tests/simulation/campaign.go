@@ -17,39 +17,47 @@ import (
 
 // Simulation is the program of a tree, built and ready to run.
 type Simulation struct {
-	builder *Builder
-	host    *Host
-	dir     string
+	host      host
+	root, dir string
 }
 
-// Open prepares the simulation of the tree at root. What is built and compiled is kept in dir.
-func Open(ctx context.Context, root, dir string) (*Simulation, error) {
-	b, err := NewBuilder(ctx, root, dir)
+// Open prepares the simulation of the tree at root on a host, which is one of Host's names. What is built and compiled
+// is kept in dir. It says what a reader of runs should know.
+func Open(ctx context.Context, host, root, dir string, say io.Writer) (*Simulation, error) {
+	h, err := newHost(ctx, host, root, dir, say)
 	if err != nil {
 		return nil, err
 	}
-	h, err := NewHost(ctx, filepath.Join(dir, "compiled"))
-	if err != nil {
-		return nil, err
-	}
-	return &Simulation{b, h, dir}, nil
+	return &Simulation{h, root, dir}, nil
 }
+
+// Host is the name of the host.
+func (s *Simulation) Host() string { return s.host.name() }
 
 // Close releases what it has.
-func (s *Simulation) Close(ctx context.Context) error { return s.host.Close(ctx) }
+func (s *Simulation) Close(ctx context.Context) error { return s.host.close(ctx) }
 
-// Program builds the tree's program, with other content in the place of some files (see Builder.Build).
+// Program builds the tree's program. instead names files of the tree, by their paths in it, and what is in them in this
+// build.
 func (s *Simulation) Program(ctx context.Context, name string, instead map[string][]byte) (*Program, error) {
-	file, err := s.builder.Build(ctx, name, instead)
+	file, err := s.host.build(ctx, name, instead)
 	if err != nil {
 		return nil, err
 	}
-	return s.host.Compile(ctx, file)
+	return s.load(ctx, file)
+}
+
+func (s *Simulation) load(ctx context.Context, file string) (*Program, error) {
+	r, err := s.host.load(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	return &Program{runner: r}, nil
 }
 
 // Campaign is many runs.
 type Campaign struct {
-	Plan      Plan // of each, but for the seed
+	Plan      func(seed uint64) (Plan, error)
 	First     uint64
 	Seeds     int
 	Jobs      int  // runs at a time
@@ -68,14 +76,14 @@ type Campaign struct {
 // program is what a campaign runs.
 func (s *Simulation) program(ctx context.Context, c Campaign) (*Program, error) {
 	if c.Program != "" {
-		return s.host.Compile(ctx, c.Program)
+		return s.load(ctx, c.Program)
 	}
 	return s.Program(ctx, "guest", nil)
 }
 
 // Execute runs a plan.
 func (p *Program) Execute(ctx context.Context, plan Plan) (*Result, Verdict, error) {
-	r, err := p.Run(ctx, plan.Seed, plan.Args()...)
+	r, err := p.Run(ctx, plan)
 	if err != nil {
 		return nil, Verdict{}, err
 	}
@@ -123,13 +131,15 @@ func (s *Simulation) Run(ctx context.Context, c Campaign) error {
 	return err
 }
 
-// cpuTime is the CPU time that this process has used.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+// cpuTime is the CPU time that this process has used, and those that it has started and waited for.
+func cpuTime() (used time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(who, &u); err == nil {
+			used += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		}
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return used
 }
 
 func (s *Simulation) each(ctx context.Context, c Campaign, p *Program, t *tally) error {
@@ -166,8 +176,10 @@ func (s *Simulation) each(ctx context.Context, c Campaign, p *Program, t *tally)
 
 // seed runs one seed, as often as it is to be repeated.
 func (s *Simulation) seed(ctx context.Context, c Campaign, p *Program, t *tally, seed uint64) error {
-	plan := c.Plan
-	plan.Seed = seed
+	plan, err := c.Plan(seed)
+	if err != nil {
+		return err
+	}
 	var first *Result
 	for range max(c.Repeat, 1) {
 		r, v, err := p.Execute(ctx, plan)
@@ -212,25 +224,30 @@ func (s *Simulation) found(ctx context.Context, c Campaign, p *Program, plan Pla
 	file := filepath.Join(s.dir, "failed", fmt.Sprint(plan.Seed))
 	err := errors.Join(writeFile(file+".trace", r.Output), writeFile(file+".log", r.Log))
 	fmt.Fprintf(c.Out, "seed %d: %s\n  trace in %s.trace, pods' logs in %s.log\n  replay: %s\n",
-		plan.Seed, strings.Join(v.Why, "\n  "), file, file, plan.Command())
+		plan.Seed, strings.Join(v.Why, "\n  "), file, file, plan.Command(s.Host()))
 	return errors.Join(fmt.Errorf("%w: %d", ErrFound, plan.Seed), err)
 }
 
-// Replay runs one plan and shows its trace.
-func (s *Simulation) Replay(ctx context.Context, c Campaign) error {
+// Replay runs one seed and shows its plan and its trace.
+func (s *Simulation) Replay(ctx context.Context, c Campaign, seed uint64) error {
+	plan, err := c.Plan(seed)
+	if err != nil {
+		return err
+	}
 	p, err := s.program(ctx, c)
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(c.Out, "%s\n", plan.Command(s.Host()))
 	p.Live = c.Out
 	var first *Result
 	for range max(c.Repeat, 1) {
-		r, v, err := p.Execute(ctx, c.Plan)
+		r, v, err := p.Execute(ctx, plan)
 		if err != nil {
 			return err
 		}
 		if first != nil && r.Sum() != first.Sum() {
-			return fmt.Errorf("simulation: two runs of seed %d differ", c.Plan.Seed)
+			return fmt.Errorf("simulation: two runs of seed %d differ", seed)
 		}
 		if first == nil {
 			first = r
@@ -238,7 +255,7 @@ func (s *Simulation) Replay(ctx context.Context, c Campaign) error {
 		}
 		fmt.Fprintf(c.Out, "%x, %v simulated in %v\n", r.Sum(), r.Simulated, r.Took)
 		if !v.Good {
-			file := filepath.Join(s.dir, "failed", fmt.Sprint(c.Plan.Seed))
+			file := filepath.Join(s.dir, "failed", fmt.Sprint(seed))
 			fmt.Fprintf(c.Out, "%s\n", strings.Join(v.Why, "\n"))
 			return errors.Join(ErrFound, writeFile(file+".trace", r.Output), writeFile(file+".log", r.Log))
 		}

@@ -3,6 +3,8 @@ package simulation
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"strings"
 	"time"
@@ -16,48 +18,105 @@ type Plan struct {
 	Faults   int           // how many there are at most
 	Clients  int           // that read and write
 	Watchers int
-	Leases   int  // that are kept alive and left to end
-	Users    int  // whose permissions change
-	Limited  int  // clients that want more than a limit allows
-	Counts   int  // clients whose transactions count what all of them make
-	Backups  bool // snapshots are taken
-	Moves    bool // a keyspace is migrated into another
-	Calm     bool // no faults of the database and of the bus by chance
+	Leases   int // that are kept alive and left to end
+	Users    int // whose permissions change
+	Limited  int // clients that want more than a limit allows
+	// Limits are those that there are, by name, with commas between; "": all.
+	Limits  string
+	Counts  int  // clients whose transactions count what all of them make
+	Backups bool // snapshots are taken
+	Archive bool // full backups and logs are taken, and a keyspace is restored from them
+	Moves   bool // a keyspace is migrated into another
+	Old     bool // the pods' keyspace is one of an earlier release, and a roll-out activates what is new
+	SetBack bool // in the end the database is restored as it was at some moment
+	Calm    bool // no faults of the database and of the bus by chance
 	// Only are kinds of faults, by name, with - for spaces and commas between; "": as the seed says.
 	Only string
 }
 
-// NewPlan is the plan of a seed that nothing else is asked of.
-func NewPlan(seed uint64) Plan {
+// FullPlan has everything in it, for as long as faults take to meet each other. It takes half a minute of a core.
+func FullPlan(seed uint64) Plan {
 	return Plan{
-		Seed: seed, Duration: 8 * time.Second, Faults: 1000, Clients: 4, Watchers: 4, Leases: 6,
-		Users: 2, Limited: 2, Counts: 3, Backups: true, Moves: true,
+		Seed: seed, Duration: 8 * time.Second, Faults: manyFaults, Clients: 4, Watchers: 4, Leases: 6,
+		Users: 2, Limited: 2, Counts: 3, Backups: true, Archive: true, Moves: true, SetBack: true,
 	}
 }
 
 // ShortPlan is one that takes a few seconds.
 func ShortPlan(seed uint64) Plan {
 	return Plan{
-		Seed: seed, Duration: 2 * time.Second, Faults: 4, Clients: 2, Watchers: 2, Leases: 2,
-		Users: 1, Limited: 1, Counts: 2, Backups: true,
+		Seed: seed, Duration: time.Second, Faults: 2, Clients: 1, Watchers: 1, Leases: 2, Users: 1, Limited: 1,
+		Limits: "keys", Counts: 1,
 	}
 }
 
-// Args are the program's flags, and those of cmd/simulate.
+// bind has the flags of fs set the plan, but for its seed.
+func (p *Plan) bind(fs *flag.FlagSet) {
+	fs.DurationVar(&p.Duration, "duration", p.Duration, "how long faults happen in a run")
+	fs.DurationVar(&p.Idle, "idle", p.Idle, "how long nobody asks anything before clients come")
+	fs.IntVar(&p.Faults, "faults", p.Faults, "how many faults there are at most")
+	fs.IntVar(&p.Clients, "clients", p.Clients, "clients that read and write")
+	fs.IntVar(&p.Watchers, "watchers", p.Watchers, "clients that watch, beside those that read and write")
+	fs.IntVar(&p.Leases, "leases", p.Leases, "leases that are kept alive and left to end")
+	fs.IntVar(&p.Users, "users", p.Users, "users whose permissions change")
+	fs.IntVar(&p.Limited, "limited", p.Limited, "clients that want more than a limit allows, of each limit")
+	fs.StringVar(&p.Limits, "limits", p.Limits, "these limits, with commas between; empty: all")
+	fs.IntVar(&p.Counts, "counts", p.Counts, "clients whose transactions count what all of them make")
+	fs.BoolVar(&p.Backups, "backups", p.Backups, "take snapshots of the traffic's keyspace")
+	fs.BoolVar(&p.Archive, "archive", p.Archive, "take full backups and logs of it, and restore a keyspace from them")
+	fs.BoolVar(&p.Old, "old", p.Old, "a roll-out activates what the pods' keyspace, of an earlier release, lacks")
+	fs.BoolVar(&p.SetBack, "setback", p.SetBack, "in the end restore the database as it was at some moment")
+	fs.BoolVar(&p.Moves, "moves", p.Moves, "migrate a keyspace into another")
+	fs.BoolVar(&p.Calm, "calm", p.Calm, "no faults of the database and of the bus by chance")
+	fs.StringVar(&p.Only, "only", p.Only, "kinds of faults, with - for spaces, commas between; empty: as seeds say")
+}
+
+// BarePlan has nothing in it: flags say what is to be.
+func BarePlan(seed uint64) Plan { return Plan{Seed: seed, Duration: time.Second, Faults: manyFaults} }
+
+// Args are the program's flags.
 func (p Plan) Args() []string {
-	return []string{
-		fmt.Sprint("-seed=", p.Seed), fmt.Sprint("-duration=", p.Duration), fmt.Sprint("-idle=", p.Idle),
-		fmt.Sprint("-faults=", p.Faults),
-		fmt.Sprint("-clients=", p.Clients), fmt.Sprint("-watchers=", p.Watchers), fmt.Sprint("-leases=", p.Leases),
-		fmt.Sprint("-users=", p.Users), fmt.Sprint("-limited=", p.Limited), fmt.Sprint("-backups=", p.Backups),
-		fmt.Sprint("-counts=", p.Counts), fmt.Sprint("-moves=", p.Moves),
-		fmt.Sprint("-calm=", p.Calm), fmt.Sprint("-only=", p.Only),
+	args := []string{fmt.Sprint("-seed=", p.Seed)}
+	fs := flag.NewFlagSet("", flag.ContinueOnError)
+	p.bind(fs)
+	fs.VisitAll(func(f *flag.Flag) { args = append(args, fmt.Sprintf("-%s=%v", f.Name, f.Value)) })
+	return args
+}
+
+// plans are what a seed's plan may be before flags change it.
+var plans = map[string]func(seed uint64) Plan{
+	"swarm": SwarmPlan, "full": FullPlan, "short": ShortPlan, "bare": BarePlan,
+}
+
+// PlanFlags adds flags to fs that say what plans are. After fs has been parsed, the function that it returns gives a
+// seed's plan: the one of the flag -plan, but for what other flags say.
+func PlanFlags(fs *flag.FlagSet) func(seed uint64) (Plan, error) {
+	base := fs.String("plan", "swarm",
+		"what a seed has that no flag speaks of: swarm (the seed draws it), full, short, or bare (nothing)")
+	var unused Plan // the flags are set here, and read from fs
+	unused.bind(fs)
+	return func(seed uint64) (Plan, error) {
+		of := plans[*base]
+		if of == nil {
+			return Plan{}, fmt.Errorf("simulation: there is no plan %q", *base)
+		}
+		p := of(seed)
+		own := flag.NewFlagSet("", flag.ContinueOnError)
+		p.bind(own)
+		var err error
+		fs.Visit(func(f *flag.Flag) {
+			if own.Lookup(f.Name) != nil {
+				err = errors.Join(err, own.Set(f.Name, f.Value.String()))
+			}
+		})
+		return p, err
 	}
 }
 
-// Command is what replays the plan, with its trace.
-func (p Plan) Command() string {
-	return fmt.Sprintf("make simulate SEED=%d SIMULATE=%q", p.Seed, strings.Join(p.Args()[1:], " "))
+// Command is what replays the plan on a host, with its trace.
+func (p Plan) Command(host string) string {
+	args := append([]string{"-host=" + host}, p.Args()[1:]...)
+	return fmt.Sprintf("make simulate SEED=%d SIMULATE=%q", p.Seed, strings.Join(args, " "))
 }
 
 // Verdict is what a run's last lines say.

@@ -200,9 +200,9 @@ func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) 
 // plantedProgram is the program that a search runs.
 func (s *Simulation) plantedProgram(ctx context.Context, all []Fault, c Campaign) (*Program, error) {
 	if c.Program != "" {
-		return s.host.Compile(ctx, c.Program)
+		return s.load(ctx, c.Program)
 	}
-	instead, err := plantAll(s.builder.root, all)
+	instead, err := plantAll(s.root, all)
 	if err != nil {
 		return nil, err
 	}
@@ -215,8 +215,10 @@ func (p *Program) find(ctx context.Context, f Fault, c Campaign) (line string, f
 	on.Planted = f.Name
 	slow := 0
 	for i := range c.Seeds {
-		plan := c.Plan
-		plan.Seed = c.First + uint64(i)
+		plan, err := c.Plan(c.First + uint64(i))
+		if err != nil {
+			return "", false, err
+		}
 		v, err := on.within(ctx, plan)
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):

@@ -33,13 +33,24 @@ func (p *Program) shrink(ctx context.Context, plan Plan, r *Result, v Verdict) (
 	}
 	try(func(p *Plan) { p.Calm = true })
 	try(func(p *Plan) { p.Backups = false })
+	try(func(p *Plan) { p.Archive = false })
+	try(func(p *Plan) { p.SetBack = false })
+	try(func(p *Plan) { p.Old = false })
 	try(func(p *Plan) { p.Moves = false })
-	try(func(p *Plan) { p.Limited = 0 })
+	if !try(func(p *Plan) { p.Limited, p.Limits = 0, "" }) && plan.Limited > 0 {
+		for _, name := range limitNames {
+			if try(func(p *Plan) { p.Limits = name }) {
+				break
+			}
+		}
+	}
 	try(func(p *Plan) { p.Users = 0 })
 	try(func(p *Plan) { p.Counts = 0 })
 	try(func(p *Plan) { p.Leases = 0 })
 	try(func(p *Plan) { p.Watchers = 0 })
-	try(func(p *Plan) { p.Clients = 1 })
+	if !try(func(p *Plan) { p.Clients, p.Watchers = 0, 0 }) {
+		try(func(p *Plan) { p.Clients = min(p.Clients, 1) })
+	}
 	for try(func(p *Plan) { p.Duration = min(p.Duration, max(p.Duration/2, shortest)) }) {
 	}
 	// No more faults than the run has time for.
@@ -52,7 +63,7 @@ func (p *Program) shrink(ctx context.Context, plan Plan, r *Result, v Verdict) (
 	}
 	for try(func(p *Plan) { p.Watchers /= 2 }) {
 	}
-	for try(func(p *Plan) { p.Clients = max(1, p.Clients/2) }) {
+	for try(func(p *Plan) { p.Clients = max(min(p.Clients, 1), p.Clients/2) }) {
 	}
 	for try(func(p *Plan) { p.Leases /= 2 }) {
 	}

@@ -1,9 +1,12 @@
 package simulation
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -68,45 +71,61 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestSeed runs one short seed twice, alike. Without HEADWATER_SIMULATE it is skipped: where nothing is built yet,
-// what it needs takes more than all else here.
+// raceDetector says that the race detector is on.
+var raceDetector bool
+
+// shortSeeds are those that TestSeed runs. They are fixed: other ones are for make simulate.
+const shortSeeds = 3
+
+// TestSeed runs the first seeds of the short plan, each twice, alike, on the host that HEADWATER_SIMULATE names, or any.
+// It builds the program first.
 func TestSeed(t *testing.T) {
-	if os.Getenv("HEADWATER_SIMULATE") == "" {
-		t.Skip("SKIPPED: HEADWATER_SIMULATE is not set (make simulate-short)")
+	if testing.Short() || raceDetector { // which would look at the host, not at the program
+		t.Skip("SKIPPED: no seed of the simulation is run (make simulate-short)")
 	}
 	tree, err := filepath.Abs(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.Context(), tree, filepath.Join(tree, "bin", "simulation"))
+	s, err := Open(t.Context(), os.Getenv("HEADWATER_SIMULATE"), tree, filepath.Join(tree, "bin", "simulation"), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close(t.Context())
+	defer s.Close(context.WithoutCancel(t.Context()))
 	p, err := s.Program(t.Context(), "guest", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := ShortPlan(1)
-	first, v, err := p.Execute(t.Context(), plan)
-	if err != nil {
-		t.Fatal(err)
+	var results [2 * shortSeeds]*Result
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for i := range results {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			plan := ShortPlan(1 + uint64(i/2))
+			r, v, err := p.Execute(t.Context(), plan)
+			switch {
+			case err != nil:
+				t.Errorf("seed %d: %v", plan.Seed, err)
+				return
+			case !v.Good:
+				t.Errorf("%s\n%s", strings.Join(v.Why, "\n"), plan.Command(s.Host()))
+			}
+			t.Logf("seed %d: %v simulated in %v", plan.Seed, r.Simulated, r.Took)
+			results[i] = r
+		})
 	}
-	if !v.Good {
-		t.Errorf("%s\n%s", strings.Join(v.Why, "\n"), plan.Command())
+	wg.Wait()
+	if t.Failed() {
+		return
 	}
-	again, err := p.Run(t.Context(), plan.Seed, plan.Args()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if first.Sum() != again.Sum() {
-		t.Error("two runs of one seed differ")
-	}
-	other, err := p.Run(t.Context(), plan.Seed+1, plan.Args()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if first.Sum() == other.Sum() {
-		t.Error("two seeds give the same run")
+	for i := 0; i < len(results); i += 2 {
+		if results[i].Sum() != results[i+1].Sum() {
+			t.Errorf("two runs of seed %d differ", 1+i/2)
+		}
+		if i > 0 && results[i].Sum() == results[0].Sum() {
+			t.Errorf("seed %d gives the same run as seed 1", 1+i/2)
+		}
 	}
 }

@@ -32,6 +32,8 @@ func TestTypes(t *testing.T) {
 	if err != nil || len(guest) == 0 {
 		t.Fatal(guest, err)
 	}
+	// Of what differs between the hosts, the native one's.
+	guest = slices.DeleteFunc(guest, func(name string) bool { return strings.HasSuffix(name, "_wasip1.go") })
 	faults, err := Planted()
 	if err != nil {
 		t.Fatal(err)

@@ -19,13 +19,15 @@ import (
 	"log/slog"
 
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/revlog"
 	"github.com/headwaterdb/headwater/libs/watch"
 	"github.com/headwaterdb/headwater/libs/watch/history"
 )
 
-// Open opens the cache in a directory, for the keyspace that identity names. It is a compose.Parts.OpenHistory.
-func Open(dir string, identity []byte, log *slog.Logger) (compose.History, error) {
-	c, err := history.Open(dir, history.Options{Identity: identity, Log: log})
+// Open opens the cache in a directory, for the keyspace that identity names, whose log codec decodes. It is a
+// compose.Parts.OpenHistory.
+func Open(dir string, identity []byte, codec revlog.Codec, log *slog.Logger) (compose.History, error) {
+	c, err := history.Open(dir, history.Options{Identity: identity, Codec: codec, Log: log})
 	if err != nil {
 		return nil, err
 	}

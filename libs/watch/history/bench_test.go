@@ -8,7 +8,8 @@ import (
 )
 
 // benchEntries are puts of 256 B over 256 B.
-func benchEntries(from int64, n int) (entries []revlog.Entry) {
+func benchEntries(from int64, n int) []revlog.Payload {
+	var entries []revlog.Entry
 	for rev := from; rev < from+int64(n); rev++ {
 		kv := revlog.KV{
 			Key: fmt.Appendf(nil, "/registry/pods/%d", rev%1000), Value: make([]byte, 256), Create: 2, Mod: rev,
@@ -18,14 +19,14 @@ func benchEntries(from int64, n int) (entries []revlog.Entry) {
 		prev.Mod--
 		entries = append(entries, revlog.Entry{Rev: rev, Events: []revlog.Event{{KV: kv, Prev: prev, HasPrev: true}}})
 	}
-	return entries
+	return encoded(entries)
 }
 
 // BenchmarkCache: one op is one entry, written in groups of 100, or read in passes of 1,000.
 func BenchmarkCache(b *testing.B) {
 	const rows, group, pass = 100_000, 100, 1000
 	open := func(b *testing.B) *Cache {
-		c, err := Open(b.TempDir(), Options{Log: quiet()})
+		c, err := Open(b.TempDir(), Options{Codec: codec, Log: quiet()})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -11,12 +11,13 @@
 //
 // # Invariants
 //
-//   - The cache is complete for the revisions in (floor, last]. Every row holds the revision of the entry before it,
-//     and a read follows that chain, so a hole can not be read over, whatever made it. Revisions need not be dense.
+//   - The cache is complete for the revisions in (floor, last]. A row holds entries that follow each other, encoded as
+//     the log has them, and the revision of the entry before its first. A read follows that chain, so a hole can not be
+//     read over, whatever made it. Revisions need not be dense.
 //   - There is no write-ahead log: a crash loses the newest rows, never some in between, since memtables are written
 //     out in order. What is lost is read from the log again.
-//   - What is found at start is not trusted before Start has compared its identity, its chain and a sample of its
-//     entries, among them the first and the last, with the log. What does not match is thrown away.
+//   - What is found at start is not trusted before Start has compared its identity, the format of its rows, its chain
+//     and a sample of its entries, among them the first and the last, with the log. What does not match is thrown away.
 //   - Nobody waits for the cache: when its disk cannot keep up it lets go of what it has, and reads go to the log.
 //   - The first read or write that fails is the end of the store: it is thrown away, with what is in the directory, and
 //     a new one is filled from the log with what the old one held. Reads go to the log meanwhile. Pebble itself never

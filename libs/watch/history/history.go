@@ -2,7 +2,6 @@ package history
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,6 +42,9 @@ const (
 	closeMax = 30 * time.Second
 	// samples is how many entries Start compares with the log.
 	samples = 16
+	// rowBytes is how much a row of several entries holds. Rows of a small cache are smaller, so that it is trimmed in
+	// small steps.
+	rowBytes = 64 << 10
 	// prefetchEntries bounds what one read allocates before it knows how many entries there are.
 	prefetchEntries = 1024
 )
@@ -51,6 +53,8 @@ const (
 type Options struct {
 	// Identity names the keyspace whose log is cached. A directory with another identity is emptied.
 	Identity []byte
+	// Codec decodes the entries of the log. A directory that was written with another one is emptied.
+	Codec    revlog.Codec
 	MaxBytes int64
 	MaxAge   time.Duration
 	// QueueBytes: see DefaultQueueBytes.
@@ -84,7 +88,7 @@ type Cache struct {
 	started bool
 
 	queueMu    sync.Mutex
-	queue      []revlog.Entry
+	queue      []revlog.Payload
 	queueBytes int
 	queuePrev  int64 // revision before queue[0]
 	tail       int64 // last revision given to Append
@@ -96,6 +100,7 @@ type Cache struct {
 	done   chan struct{}
 
 	// The writer's own.
+	buf       []byte    // for a row
 	rebuilds  int       // without a calm time in between
 	rebuiltAt time.Time // begin of the last one
 
@@ -173,22 +178,22 @@ func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 	return nil
 }
 
-// Append queues entries in revision order. They must follow those before without a gap, and must not be changed any
-// more.
-func (c *Cache) Append(entries []revlog.Entry) {
+// Append queues entries in revision order, encoded by Options.Codec. They must follow those before without a gap, and
+// must not be changed any more.
+func (c *Cache) Append(entries []revlog.Payload) {
 	c.queueMu.Lock()
 	defer c.queueMu.Unlock()
-	for _, e := range entries {
-		if e.Rev <= c.tail {
-			continue
-		}
-		c.queue = append(c.queue, e)
-		for i := range e.Events {
-			ev := &e.Events[i]
-			c.queueBytes += eventOverhead + len(ev.KV.Key) + len(ev.KV.Value) + len(ev.Prev.Value)
-		}
-		c.tail = e.Rev
+	for len(entries) > 0 && entries[0].Rev <= c.tail {
+		entries = entries[1:]
 	}
+	if len(entries) == 0 {
+		return
+	}
+	c.queue = append(c.queue, entries...)
+	for i := range entries {
+		c.queueBytes += entryOverhead + len(entries[i].Bytes)
+	}
+	c.tail = entries[len(entries)-1].Rev
 	if c.queueBytes > c.opts.QueueBytes {
 		// The writer notices that queuePrev differs from what it wrote last.
 		c.queue, c.queueBytes, c.queuePrev = nil, 0, c.tail
@@ -200,8 +205,8 @@ func (c *Cache) Append(entries []revlog.Entry) {
 	}
 }
 
-// eventOverhead is the memory of an event beside its bytes.
-const eventOverhead = 160
+// entryOverhead is the memory of a queued entry beside its bytes.
+const entryOverhead = 32
 
 // Close writes out what is in memory and closes the directory. No read may be under way or come later.
 func (c *Cache) Close() error {
@@ -239,50 +244,6 @@ func (c *Cache) Stats() Stats {
 		Floor: c.window.floor, Last: c.window.last, Bytes: c.window.bytes,
 		Reads: c.reads.Load(), Entries: c.entries.Load(), Restarts: c.restarts.Load(),
 	}
-}
-
-// Rows: 'i' holds the identity; 'e' and the revision an entry.
-
-const (
-	rowIdentity = "i"
-	rowEntry    = 'e'
-	rowAfter    = "f"
-)
-
-func entryKey(rev int64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{rowEntry}, uint64(rev))
-}
-
-// rowHeader is the size of a row's header: the revision of the entry before, and the time of writing in Unix seconds, 8
-// bytes each, big-endian. The entry follows, as revlog encodes it, with its revisions unchanged.
-const rowHeader = 16
-
-func appendRow(b []byte, e *revlog.Entry, prev int64, at time.Time) []byte {
-	b = binary.BigEndian.AppendUint64(b, uint64(prev))
-	b = binary.BigEndian.AppendUint64(b, uint64(at.Unix()))
-	for i := range e.Events {
-		b, _ = revlog.Codec{}.AppendEvent(b, &e.Events[i], e.Rev)
-	}
-	return b
-}
-
-// row is a stored entry that has not been decoded.
-type row struct {
-	rev, prev int64
-	at        time.Time
-	payload   []byte
-}
-
-func parseRow(key, value []byte) (row, error) {
-	if len(key) != 9 || key[0] != rowEntry || len(value) < rowHeader {
-		return row{}, errCorrupt
-	}
-	return row{
-		rev:     int64(binary.BigEndian.Uint64(key[1:])),
-		prev:    int64(binary.BigEndian.Uint64(value)),
-		at:      time.Unix(int64(binary.BigEndian.Uint64(value[8:])), 0),
-		payload: value[rowHeader:],
-	}, nil
 }
 
 var (

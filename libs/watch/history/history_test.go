@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/headwaterdb/headwater/libs/leaktest"
+	"github.com/headwaterdb/headwater/libs/revision"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
@@ -75,8 +77,23 @@ func (l *memLog) ReadLog(_ context.Context, from int64, maxEntries, _ int) ([]re
 	return slices.Clone(got), got[len(got)-1].Rev + 1, nil
 }
 
+// codec encodes the entries of a memLog.
+var codec = revlog.Codec{RowRevs: revlog.RowRevs{Space: revision.Space{Base: 1 << 40, Shift: 3}}}
+
+// encoded are entries as their log has them.
+func encoded(entries []revlog.Entry) (ps []revlog.Payload) {
+	for _, e := range entries {
+		p := revlog.Payload{Rev: e.Rev}
+		for i := range e.Events {
+			p.Bytes, _ = codec.AppendEvent(p.Bytes, &e.Events[i], e.Rev)
+		}
+		ps = append(ps, p)
+	}
+	return ps
+}
+
 // add commits n entries and returns them.
-func (l *memLog) add(n int) []revlog.Entry {
+func (l *memLog) add(n int) []revlog.Payload {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for range n {
@@ -97,7 +114,7 @@ func (l *memLog) add(n int) []revlog.Entry {
 		}
 		l.entries = append(l.entries, e)
 	}
-	return l.entries[len(l.entries)-n:]
+	return encoded(l.entries[len(l.entries)-n:])
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -110,6 +127,9 @@ func start(t *testing.T, l Log, position int64, o Options) *Cache {
 	t.Helper()
 	if o.Log == nil {
 		o.Log = quiet()
+	}
+	if o.Codec == (revlog.Codec{}) {
+		o.Codec = codec
 	}
 	c, err := Open("h", o)
 	if err != nil {
@@ -159,7 +179,8 @@ func runAgainstLog(t *testing.T, seed uint64) {
 	fs := vfs.NewCrashableMem()
 	now := time.Unix(1_000_000, 0)
 	var clock sync.Mutex
-	o := Options{MaxBytes: 2000 + int64(rnd.IntN(100_000)), MaxAge: time.Minute, FS: fs, Now: func() time.Time {
+	maxBytes := 2000 + int64(rnd.IntN(100_000))<<rnd.IntN(8) // rows have one entry, or several
+	o := Options{MaxBytes: maxBytes, MaxAge: time.Minute, FS: fs, Now: func() time.Time {
 		clock.Lock()
 		defer clock.Unlock()
 		return now
@@ -200,10 +221,10 @@ func runAgainstLog(t *testing.T, seed uint64) {
 			}
 			l.add(rnd.IntN(30)) // missed
 			position := l.head()
-			var again []revlog.Entry // a hub begins before the head, maybe before what is in the directory ends
+			var again []revlog.Payload // a hub begins before the head, maybe before what is in the directory ends
 			if n := len(l.entries); rnd.IntN(2) == 0 && n > 0 {
 				i := max(0, n-1-rnd.IntN(60))
-				position, again = l.entries[i].Rev, l.entries[i+1:]
+				position, again = l.entries[i].Rev, encoded(l.entries[i+1:])
 			}
 			c = start(t, l, position, o)
 			c.Append(again)
@@ -272,7 +293,7 @@ func TestCacheSparesTheLog(t *testing.T) {
 	}
 	check()
 	c = start(t, l, 300, Options{FS: fs, Identity: []byte("a")}) // a hub begins before the head
-	c.Append(l.entries[299:])
+	c.Append(encoded(l.entries[299:]))
 	check()
 	l.add(300)
 	l.gap = 5
@@ -286,6 +307,7 @@ func TestCacheSparesTheLog(t *testing.T) {
 func TestCacheDistrustsItsDirectory(t *testing.T) {
 	for name, spoil := range map[string]func(l *memLog, o *Options){
 		"identity": func(_ *memLog, o *Options) { o.Identity = []byte("b") },
+		"codec":    func(_ *memLog, o *Options) { o.Codec = codec; o.Codec.Space.Base++ },
 		"first":    func(l *memLog, _ *Options) { l.entries[0].Events[0].KV.Key = []byte("x") },
 		"last":     func(l *memLog, _ *Options) { l.entries[len(l.entries)-1].Events[0].KV.Key = []byte("x") },
 		"shorter":  func(l *memLog, _ *Options) { l.entries = l.entries[:100] },
@@ -324,21 +346,43 @@ func TestCacheDamage(t *testing.T) {
 	for name, damage := range map[string]func(c *Cache, rev int64) error{
 		"missing": func(c *Cache, rev int64) error { return c.store.db.Delete(entryKey(rev), pdb.NoSync) },
 		"short":   func(c *Cache, rev int64) error { return c.store.db.Set(entryKey(rev), []byte("x"), pdb.NoSync) },
+		"rest": func(c *Cache, rev int64) error {
+			return change(c, rev, func(v []byte) []byte { return append(v[:rowHeader], 0xff) })
+		},
+		"longer": func(c *Cache, rev int64) error {
+			return change(c, rev, func(v []byte) []byte { return append(v, 1, 0) })
+		},
+		"cut": func(c *Cache, rev int64) error {
+			return change(c, rev, func(v []byte) []byte {
+				r, err := parseRow(entryKey(rev), v)
+				if err != nil {
+					return nil
+				}
+				n := 0 // entries but the last
+				err = r.visit(func(p revlog.Payload) bool {
+					if p.Rev < rev {
+						n = cap(v) - cap(p.Bytes[len(p.Bytes):])
+					}
+					return true
+				})
+				return v[:n]
+			})
+		},
 		"payload": func(c *Cache, rev int64) error {
-			v, closer, err := c.store.db.Get(entryKey(rev))
-			if err != nil {
-				return err
-			}
-			v = append(slices.Clone(v[:rowHeader]), 0xff)
-			return errors.Join(closer.Close(), c.store.db.Set(entryKey(rev), v, pdb.NoSync))
+			return change(c, rev, func(v []byte) []byte {
+				v, _ = appendRow(v[:0], []revlog.Payload{{Rev: rev, Bytes: []byte{0xff}}}, rev-1, time.Unix(9, 0), 1)
+				return v
+			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newMemLog(3)
 			c := start(t, l, 1, Options{FS: vfs.NewMem()})
-			c.Append(l.add(100))
-			written(t, c)
-			if err := damage(c, l.entries[50].Rev); err != nil {
+			for range 4 { // a row each
+				c.Append(l.add(25))
+				written(t, c)
+			}
+			if err := damage(c, l.entries[49].Rev); err != nil {
 				t.Fatal(err)
 			}
 			got, _, err := c.Over(l).ReadLog(t.Context(), 2, 100, 1<<20)
@@ -356,22 +400,51 @@ func TestCacheDamage(t *testing.T) {
 	}
 }
 
+// change changes the value of a row.
+func change(c *Cache, rev int64, f func([]byte) []byte) error {
+	v, closer, err := c.store.db.Get(entryKey(rev))
+	if err != nil {
+		return err
+	}
+	v = f(bytes.Clone(v))
+	return errors.Join(closer.Close(), c.store.db.Set(entryKey(rev), v, pdb.NoSync))
+}
+
 // FuzzRow: no row makes the reader panic, and one that was written is read back.
 func FuzzRow(f *testing.F) {
-	e := newMemLog(4).add(1)[0]
-	f.Add(entryKey(e.Rev), appendRow(nil, &e, 5, time.Unix(9, 0)))
+	entries := newMemLog(4).add(3)
+	value, left := appendRow(nil, entries, 1, time.Unix(9, 0), rowBytes)
+	if len(left) > 0 {
+		f.Fatal("three entries do not fit")
+	}
+	f.Add(entryKey(entries[2].Rev), value)
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		r, err := parseRow(key, value)
 		if err != nil {
 			return
 		}
-		got, err := revlog.Codec{}.Parse(r.payload, r.rev)
-		if err != nil {
+		var entries []revlog.Payload
+		if r.visit(func(p revlog.Payload) bool { entries = append(entries, p); return true }) != nil {
 			return
 		}
-		again, err := parseRow(entryKey(got.Rev), appendRow(nil, &got, r.prev, r.at))
-		if err != nil || again.rev != r.rev || again.prev != r.prev || !again.at.Equal(r.at) {
+		value, left := appendRow(nil, entries, r.prev, r.at, len(value))
+		if len(left) > 0 {
+			t.Fatalf("%d entries left", len(left))
+		}
+		again, err := parseRow(entryKey(entries[len(entries)-1].Rev), value)
+		if err != nil || again.last != r.last || again.prev != r.prev || !again.at.Equal(r.at) {
 			t.Errorf("%+v became %+v, %v", r, again, err)
+		}
+		i := 0
+		err = again.visit(func(p revlog.Payload) bool {
+			if p.Rev != entries[i].Rev || !bytes.Equal(p.Bytes, entries[i].Bytes) {
+				t.Errorf("%+v became %+v", entries[i], p)
+			}
+			i++
+			return true
+		})
+		if err != nil || i != len(entries) {
+			t.Errorf("%d of %d entries, %v", i, len(entries), err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bytes"
 	"context"
 
 	pdb "github.com/cockroachdb/pebble/v2"
@@ -40,7 +41,7 @@ func (c *Cache) read(from int64, maxEntries, maxBytes int) (entries []revlog.Ent
 	}
 	defer s.users.Done()
 	if err == nil {
-		entries, err = collect(it, from, w.last, maxEntries, maxBytes)
+		entries, err = c.collect(it, from, w.last, maxEntries, maxBytes)
 	}
 	if err != nil {
 		c.fail(s, err)
@@ -67,16 +68,18 @@ func (c *Cache) iterate(from int64) (s *store, it *pdb.Iterator, w window, err e
 	return c.store, it, w, err
 }
 
-// collect reads rows from an iterator that it closes, at least one, and follows their chain.
-func collect(it *pdb.Iterator, from, last int64, maxEntries, maxBytes int) (entries []revlog.Entry, err error) {
+// collect reads rows from an iterator that it closes, at least one entry, and follows their chain.
+func (c *Cache) collect(
+	it *pdb.Iterator, from, last int64, maxEntries, maxBytes int,
+) (entries []revlog.Entry, err error) {
 	defer func() {
 		if closed := it.Close(); err == nil {
 			err = closed
 		}
 	}()
 	entries = make([]revlog.Entry, 0, max(1, min(maxEntries, prefetchEntries)))
-	prev := from - 1
-	for ok := it.First(); ok; ok = it.Next() {
+	prev, full := from-1, false
+	for ok := it.First(); ok && !full; ok = it.Next() {
 		r, err := parseRow(it.Key(), it.Value())
 		if err != nil {
 			return nil, err
@@ -85,20 +88,34 @@ func collect(it *pdb.Iterator, from, last int64, maxEntries, maxBytes int) (entr
 		if r.prev > prev || len(entries) > 0 && r.prev != prev {
 			return nil, errHole
 		}
-		prev = r.rev
-		e, err := revlog.Codec{}.Parse(append([]byte(nil), r.payload...), r.rev)
+		prev = r.last
+		var damage error
+		err = r.visit(func(p revlog.Payload) bool {
+			if p.Rev < from {
+				return true
+			}
+			// Each entry has memory of its own, so that one that waits for its client does not keep a whole row.
+			e, err := c.opts.Codec.Parse(bytes.Clone(p.Bytes), p.Rev)
+			if err != nil {
+				damage = err
+				return false
+			}
+			entries = append(entries, e)
+			maxBytes -= len(p.Bytes)
+			full = maxBytes <= 0 || len(entries) >= maxEntries
+			return !full
+		})
+		if err == nil {
+			err = damage
+		}
 		if err != nil {
 			return nil, err
-		}
-		entries = append(entries, e)
-		if maxBytes -= len(r.payload); maxBytes <= 0 || len(entries) >= maxEntries {
-			break
 		}
 	}
 	if err := it.Error(); err != nil {
 		return nil, err
 	}
-	if len(entries) == 0 || maxBytes > 0 && len(entries) < maxEntries && prev != last {
+	if len(entries) == 0 || !full && prev != last {
 		return nil, errHole
 	}
 	return entries, nil

@@ -20,14 +20,14 @@ func (c *Cache) resume(ctx context.Context, log Log, position int64) (window, er
 	} else if err != nil {
 		return window{}, err
 	}
-	same := bytes.Equal(id, c.opts.Identity)
+	same := bytes.Equal(id, c.opts.identity())
 	if err := closer.Close(); err != nil {
 		return window{}, err
 	}
 	if !same {
 		return window{}, errors.New("it belongs to another keyspace")
 	}
-	w, revs, err := c.load()
+	w, rows, err := c.load()
 	if err != nil {
 		return window{}, err
 	}
@@ -37,17 +37,17 @@ func (c *Cache) resume(ctx context.Context, log Log, position int64) (window, er
 			return window{}, err
 		}
 	}
-	if len(revs) == 0 || w.last > end {
+	if len(rows) == 0 || w.last > end {
 		return window{}, fmt.Errorf("it ends at revision %d, the log at %d", w.last, end)
 	}
-	if err := c.compare(ctx, log, revs); err != nil {
+	if err := c.compare(ctx, log, rows); err != nil {
 		return window{}, err
 	}
 	return c.fill(ctx, log, w, position)
 }
 
-// load reads the chain of all rows, from its last break on, and their revisions.
-func (c *Cache) load() (w window, revs []int64, err error) {
+// load reads the chain of all rows, from its last break on, and the revisions by which the rows are named.
+func (c *Cache) load() (w window, rows []int64, err error) {
 	it, err := c.store.db.NewIter(&pdb.IterOptions{LowerBound: []byte{rowEntry}, UpperBound: []byte(rowAfter)})
 	if err != nil {
 		return w, nil, err
@@ -58,49 +58,86 @@ func (c *Cache) load() (w window, revs []int64, err error) {
 		if err != nil {
 			return w, nil, err
 		}
-		if len(revs) == 0 || r.prev != w.last {
-			w, revs = window{floor: r.prev}, revs[:0]
+		if len(rows) == 0 || r.prev != w.last {
+			w, rows = window{floor: r.prev}, rows[:0]
 		}
-		w.grow(mark{r.rev, int64(len(it.Key()) + len(it.Value())), r.at}, c.opts.MaxBytes)
-		revs = append(revs, r.rev)
+		w.grow(mark{r.last, int64(len(it.Key()) + len(it.Value())), r.at}, c.opts.MaxBytes)
+		rows = append(rows, r.last)
 	}
-	return w, revs, it.Error()
+	return w, rows, it.Error()
 }
 
-// compare compares a sample of the entries with the log, among them the first and the last. Compacted entries cannot be
-// compared, and need not be, because nobody reads them any more.
-func (c *Cache) compare(ctx context.Context, log Log, revs []int64) error {
-	step := max(1, len(revs)/(samples-1))
+// compare compares entries with the log: the first and the last of some rows, among them the first and the last row.
+// Compacted entries cannot be compared, and need not be, because nobody reads them any more.
+func (c *Cache) compare(ctx context.Context, log Log, rows []int64) error {
+	step := max(1, len(rows)/(samples-1))
 	for i := 0; ; i += step {
-		i = min(i, len(revs)-1)
-		rev := revs[i]
-		last := i == len(revs)-1
-		if rev < log.CompactRevision() {
-			if last {
-				return errors.New("all of it is compacted")
+		i = min(i, len(rows)-1)
+		first, last, err := c.ends(rows[i])
+		if err != nil {
+			return err
+		}
+		for _, p := range []revlog.Payload{first, last} {
+			if err := c.compareEntry(ctx, log, p); err != nil {
+				return err
 			}
+		}
+		if i < len(rows)-1 {
 			continue
 		}
-		got, _, err := log.ReadLog(ctx, rev, 1, 1)
-		if err != nil {
-			return fmt.Errorf("the log cannot be read: %w", err)
+		if last.Rev < log.CompactRevision() {
+			return errors.New("all of it is compacted")
 		}
-		value, closer, err := c.store.db.Get(entryKey(rev))
-		if err != nil {
-			return err
-		}
-		same := len(got) > 0 && got[0].Rev == rev &&
-			bytes.Equal(value[rowHeader:], appendRow(nil, &got[0], 0, c.opts.Now())[rowHeader:])
-		if err := closer.Close(); err != nil {
-			return err
-		}
-		if !same {
-			return fmt.Errorf("revision %d differs from the log", rev)
-		}
-		if last {
-			return nil
-		}
+		return nil
 	}
+}
+
+// compareEntry compares an entry with the log.
+func (c *Cache) compareEntry(ctx context.Context, log Log, p revlog.Payload) error {
+	if p.Rev < log.CompactRevision() {
+		return nil
+	}
+	got, _, err := log.ReadLog(ctx, p.Rev, 1, 1)
+	if err != nil {
+		return fmt.Errorf("the log cannot be read: %w", err)
+	}
+	e, err := c.opts.Codec.Parse(p.Bytes, p.Rev)
+	if err != nil {
+		return err
+	}
+	if len(got) == 0 || got[0].Rev != p.Rev || !bytes.Equal(c.encode(&e), c.encode(&got[0])) {
+		return fmt.Errorf("revision %d differs from the log", p.Rev)
+	}
+	return nil
+}
+
+// ends returns the first and the last entry of a row.
+func (c *Cache) ends(rev int64) (first, last revlog.Payload, err error) {
+	key := entryKey(rev)
+	value, closer, err := c.store.db.Get(key)
+	if err != nil {
+		return first, last, err
+	}
+	r, err := parseRow(key, bytes.Clone(value))
+	if err = errors.Join(err, closer.Close()); err != nil {
+		return first, last, err
+	}
+	err = r.visit(func(p revlog.Payload) bool {
+		if first.Rev == 0 {
+			first = p
+		}
+		last = p
+		return true
+	})
+	return first, last, err
+}
+
+// encode encodes an entry that the log has decoded.
+func (c *Cache) encode(e *revlog.Entry) (b []byte) {
+	for i := range e.Events {
+		b, _ = c.opts.Codec.AppendEvent(b, &e.Events[i], e.Rev)
+	}
+	return b
 }
 
 // fill reads from the log what was written since the last run.
@@ -141,8 +178,12 @@ func (c *Cache) extend(entries []revlog.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
+	payloads := make([]revlog.Payload, len(entries))
+	for i := range entries {
+		payloads[i] = revlog.Payload{Rev: entries[i].Rev, Bytes: c.encode(&entries[i])}
+	}
 	c.mu.RLock()
 	last := c.window.last
 	c.mu.RUnlock()
-	return c.put(entries, last)
+	return c.put(payloads, last)
 }

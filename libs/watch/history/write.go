@@ -52,7 +52,7 @@ func (c *Cache) drain() error {
 }
 
 // put writes entries that follow revision prev. If that is not the last one written, the window begins anew.
-func (c *Cache) put(entries []revlog.Entry, prev int64) error {
+func (c *Cache) put(entries []revlog.Payload, prev int64) error {
 	c.mu.RLock()
 	gap := c.window.last != prev
 	c.mu.RUnlock()
@@ -68,18 +68,20 @@ func (c *Cache) put(entries []revlog.Entry, prev int64) error {
 	}
 	b := c.store.db.NewBatch()
 	defer b.Close()
-	now := c.opts.Now()
-	var buf []byte
-	grown := make([]mark, 0, len(entries))
-	for i := range entries {
-		e := &entries[i]
-		buf = appendRow(buf[:0], e, prev, now)
-		key := entryKey(e.Rev)
-		if err := b.Set(key, buf, nil); err != nil {
+	now, limit := c.opts.Now(), int(min(rowBytes, c.opts.MaxBytes/marksMax))
+	var grown []mark
+	for left := entries; len(left) > 0; {
+		before := left
+		c.buf, left = appendRow(c.buf[:0], before, prev, now, limit)
+		prev = before[len(before)-len(left)-1].Rev
+		key := entryKey(prev)
+		if err := b.Set(key, c.buf, nil); err != nil {
 			return err
 		}
-		grown = append(grown, mark{e.Rev, int64(len(key) + len(buf)), now})
-		prev = e.Rev
+		grown = append(grown, mark{prev, int64(len(key) + len(c.buf)), now})
+	}
+	if cap(c.buf) > 2*rowBytes {
+		c.buf = nil // it had an entry that is larger than a row should be
 	}
 	if err := b.Commit(pdb.NoSync); err != nil {
 		return err
@@ -144,7 +146,7 @@ func (c *Cache) clear() error {
 	if err := b.DeleteRange([]byte{rowEntry}, []byte(rowAfter), nil); err != nil {
 		return err
 	}
-	if err := b.Set([]byte(rowIdentity), c.opts.Identity, nil); err != nil {
+	if err := b.Set([]byte(rowIdentity), c.opts.identity(), nil); err != nil {
 		return err
 	}
 	return b.Commit(pdb.NoSync)

@@ -36,7 +36,7 @@ var _ etcdapi.WatchHub = (*fanOut)(nil)
 func newFanOut(o *mvcc.Options, pipelined bool) *fanOut {
 	f := &fanOut{stop: func() {}}
 	if pipelined && o.Lanes <= 1 {
-		f.hub = newHub()
+		f.hub = newHub(revlog.Codec{}) // it gets decoded entries
 		o.Feed = f.hub.Apply
 		return f
 	}
@@ -45,8 +45,8 @@ func newFanOut(o *mvcc.Options, pipelined bool) *fanOut {
 	return f
 }
 
-func newHub() *watch.Hub {
-	return watch.New(watch.Options{ProgressInterval: progressInterval})
+func newHub(codec revlog.Codec) *watch.Hub {
+	return watch.New(watch.Options{ProgressInterval: progressInterval, Codec: codec})
 }
 
 // start begins with what the store holds. It returns when streams may be opened.
@@ -61,7 +61,7 @@ func (f *fanOut) start(ctx context.Context, store *mvcc.Store, logger *slog.Logg
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	f.stop = stop
 	follower := feed.NewFollower(store, f.bus, feed.FollowerOptions{
-		Keyspace: keyspace, Logger: logger, Apply: func(e []revlog.Entry) { f.present().Apply(e) },
+		Keyspace: keyspace, Logger: logger, Apply: func(e []revlog.Payload) { f.present().ApplyPayloads(e) },
 		Reset: func(position int64) { f.replace(store, position) },
 	})
 	tailer := feed.NewTailer(store, f.bus, feed.TailerOptions{Keyspace: keyspace, Logger: logger})
@@ -78,7 +78,7 @@ func (f *fanOut) start(ctx context.Context, store *mvcc.Store, logger *slog.Logg
 // replace makes a new hub that begins after position. Streams of the old hub end, and their clients resume at the new
 // one.
 func (f *fanOut) replace(store *mvcc.Store, position int64) {
-	hub := newHub()
+	hub := newHub(store.Codec())
 	hub.Start(store, position)
 	f.mu.Lock()
 	old := f.hub

@@ -10,6 +10,8 @@
 //   - A state that somebody reads never changes. Commits change a copy that shares everything else with it.
 //   - The store keeps the writes of the last historyMax commits. It cannot check a transaction that is older, which
 //     gets ErrTooOld.
+//   - A store may be set back to what it had before (SetBack), with versions that begin anew. What has begun before that
+//     is not committed.
 //
 // # Concurrency
 //

@@ -34,10 +34,11 @@ func less(a, b row) bool { return bytes.Compare(a.key, b.key) < 0 }
 
 // Store is an engine.Store in memory. Make one with New.
 type Store struct {
-	began time.Time
-
 	mu      sync.Mutex
 	closed  bool
+	began   time.Time
+	ahead   uint64             // by which versions have been advanced
+	life    int                // how often the store has been set back
 	version uint64             // the last one given to a reader or to a commit
 	rows    *btree.BTreeG[row] // the newest state, which commits change
 	view    *btree.BTreeG[row] // the newest state as readers get it; nil: to be made
@@ -97,7 +98,7 @@ func (s *Store) Close() error {
 
 // tick returns a version above all earlier ones. s.mu is held.
 func (s *Store) tick() uint64 {
-	s.version = max(s.version+1, uint64(time.Since(s.began)/(time.Second/versionsPerSecond)))
+	s.version = max(s.version+1, s.ahead+uint64(time.Since(s.began)/(time.Second/versionsPerSecond)))
 	return s.version
 }
 
@@ -128,11 +129,14 @@ func (s *Store) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 
 // Begin implements engine.Store.
 func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
+	s.mu.Lock()
+	life := s.life
+	s.mu.Unlock()
 	rows, version, err := s.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &txn{reader: reader{rows: rows, version: version}, s: s}, nil
+	return &txn{reader: reader{rows: rows, version: version}, s: s, life: life}, nil
 }
 
 // WaitChange implements engine.Store.

@@ -16,6 +16,7 @@ type change func(s *Store, version uint64, c *commit)
 type txn struct {
 	reader
 	s       *Store
+	life    int                 // of the store when it began
 	keys    map[string]struct{} // read
 	spans   []span              // read
 	touched []span              // AddWriteConflict
@@ -236,7 +237,7 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 		return nil, engine.ErrClosed
 	case len(t.changes) == 0 && t.stamps == 0:
 		return pending{}, nil
-	case t.version < s.floor:
+	case t.version < s.floor, t.life != s.life:
 		return nil, engine.ErrTooOld
 	case s.conflicts(t):
 		return nil, engine.ErrConflict

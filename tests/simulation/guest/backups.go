@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 const (
 	backupPause   = time.Second // between two snapshots, at most
 	backupTimeout = 5 * time.Second
-	backupFile    = "/tmp/backup.db" // in the run's own directory
+	backupFile    = "backup.db" // in the run's own temporary directory
 )
 
 // backups takes snapshots of the traffic's keyspace while all else happens.
@@ -30,17 +31,17 @@ type backups struct {
 	cli    *clientv3.Client
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	files  []backup // whole ones
+	files  []taken // whole ones
 }
 
-// backup is one snapshot.
-type backup struct {
+// taken is one snapshot.
+type taken struct {
 	file []byte
 	rev  int64 // that was asked for; 0: none
 }
 
 func (w *world) startBackups(ctx context.Context) (*backups, error) {
-	if !w.plan.backups {
+	if !w.plan.backups || w.clients == 0 {
 		return nil, nil
 	}
 	cli, err := w.client(w.addrs(outside, w.first())...)
@@ -91,7 +92,7 @@ func (b *backups) take(ctx context.Context, past time.Duration) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	b.files = append(b.files, backup{all, rev})
+	b.files = append(b.files, taken{all, rev})
 	return nil
 }
 
@@ -123,12 +124,13 @@ func (b *backups) judge(ctx context.Context, log []revlog.Entry) (err error) {
 	return err
 }
 
-func judgeBackup(ctx context.Context, b backup, log []revlog.Entry) error {
-	if err := os.WriteFile(backupFile, b.file, 0o600); err != nil {
+func judgeBackup(ctx context.Context, b taken, log []revlog.Entry) error {
+	file := filepath.Join(os.TempDir(), backupFile)
+	if err := os.WriteFile(file, b.file, 0o600); err != nil {
 		return err
 	}
-	defer os.Remove(backupFile)
-	r, err := snapshot.Open(ctx, backupFile, false)
+	defer os.Remove(file)
+	r, err := snapshot.Open(ctx, file, false)
 	if err != nil {
 		return err
 	}
@@ -144,14 +146,7 @@ func judgeBackup(ctx context.Context, b backup, log []revlog.Entry) error {
 	if err != nil {
 		return err
 	}
-	for i := range log {
-		for j := range log[i].Events {
-			if e := &log[i].Events[j]; log[i].Rev <= r.Revision {
-				e.KV.Mod = log[i].Rev
-				want.add(e)
-			}
-		}
-	}
+	want.addAll(log, r.Revision)
 	return errors.Join(
 		got.then.compare(want.then, r.Compact), got.now.compare(want.now, r.Revision),
 		got.compareHistory(want, r.Revision))
@@ -173,6 +168,18 @@ func (a *account) add(e *revlog.Event) {
 		a.then.apply(e)
 	} else {
 		a.history = append(a.history, describe(e))
+	}
+}
+
+// addAll adds what a log has up to a revision.
+func (a *account) addAll(log []revlog.Entry, upTo int64) {
+	for i := range log {
+		for j := range log[i].Events {
+			if e := &log[i].Events[j]; log[i].Rev <= upTo {
+				e.KV.Mod = log[i].Rev
+				a.add(e)
+			}
+		}
 	}
 }
 
@@ -215,7 +222,10 @@ func describe(e *revlog.Event) string {
 	if e.Delete {
 		return fmt.Sprintf("%q deleted at %d", e.KV.Key, e.KV.Mod)
 	}
-	kv := &e.KV
+	return describeKV(&e.KV)
+}
+
+func describeKV(kv *revlog.KV) string {
 	return fmt.Sprintf("%q=%x create %d, mod %d, version %d, lease %x", kv.Key, kv.Value, kv.Create,
 		kv.Mod, kv.Version, kv.Lease)
 }

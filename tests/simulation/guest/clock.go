@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -6,11 +6,6 @@ import (
 	"sync"
 	"time"
 )
-
-// stepWallClock has the wall clock jump by some nanoseconds. Timers, and the monotonic clock, do not notice.
-//
-//go:wasmimport simulation step_wall_clock
-func stepWallClock(by int64)
 
 // driftMax is by which part a pod's clock is fast or slow at most. Elections bear clocks that differ by a fifth.
 const driftMax = 0.05

@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -19,6 +19,8 @@ const (
 	// longer than the terms of tailers (1 s) and of lease shards (2 s) last.
 	downMax  = 1500 * time.Millisecond
 	pauseMax = 4 * time.Second
+	// faultMin is how long a fault lasts at least.
+	faultMin = 50 * time.Millisecond
 	// cutMax is how long a pod may be cut off from the database: longer than a term and the leases of the next last.
 	cutMax = 10 * time.Second
 	// wallStepMax is how far wall clocks jump, forward or back, at most.
@@ -45,7 +47,7 @@ var allFaults = []fault{
 	{"pause", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
 		l := p.life
 		l.gate.Pause()
-		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		time.Sleep(lasting(r, pauseMax))
 		l.gate.Resume()
 		return nil
 	})},
@@ -53,14 +55,14 @@ var allFaults = []fault{
 		l := p.life
 		l.gate.Pause()
 		p.clock.stop()
-		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		time.Sleep(lasting(r, pauseMax))
 		p.clock.goOn()
 		l.gate.Resume()
 		return nil
 	})},
 	{"cut off from the database", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
 		defer p.view.Cut()()
-		time.Sleep(between(r, 50*time.Millisecond, []time.Duration{pauseMax, cutMax}[r.IntN(2)]))
+		time.Sleep(lasting(r, []time.Duration{pauseMax, cutMax}[r.IntN(2)]))
 		return nil
 	})},
 	{"commits come late", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
@@ -68,7 +70,7 @@ var allFaults = []fault{
 		return nil
 	})},
 	{"parted while commits come late", onPod(up, partedAndLate)},
-	{"lease keeper parted while commits come late", onPod(replaceable, leasesEndLate)},
+	{"lease keeper parted while commits are held", onPod(replaceable, leasesEndLate)},
 	{"lease keeper cut off for long", onPod(replaceable, func(_ context.Context, p *pod, r *rand.Rand) error {
 		defer p.view.Cut()()
 		time.Sleep(between(r, cutMax/2, cutMax))
@@ -104,7 +106,7 @@ var allFaults = []fault{
 	{"clog links", clog},
 	{"slow network", func(_ context.Context, w *world, r *rand.Rand) error {
 		w.slow = between(r, time.Millisecond, 60*time.Millisecond)
-		time.Sleep(between(r, 100*time.Millisecond, pauseMax))
+		time.Sleep(lasting(r, pauseMax))
 		w.slow = 0
 		return nil
 	}},
@@ -123,9 +125,17 @@ var allFaults = []fault{
 				defer p.view.Cut()()
 			}
 		}
-		time.Sleep(between(r, 50*time.Millisecond, pauseMax/2))
+		time.Sleep(lasting(r, pauseMax/2))
 		return nil
 	}},
+}
+
+// lasting is how long a fault lasts: half of them are over long before anybody takes the place of a pod.
+func lasting(r *rand.Rand, most time.Duration) time.Duration {
+	if r.IntN(2) == 0 {
+		most /= 8
+	}
+	return between(r, faultMin, most)
 }
 
 func up(p *pod) bool { return p.life != nil }
@@ -172,7 +182,7 @@ func onPod(
 func part(in, out bool) func(context.Context, *pod, *rand.Rand) error {
 	return func(_ context.Context, p *pod, r *rand.Rand) error {
 		defer partNow(p, in, out)()
-		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		time.Sleep(lasting(r, pauseMax))
 		return nil
 	}
 }
@@ -213,7 +223,7 @@ func clog(_ context.Context, w *world, r *rand.Rand) error {
 		v.Pause()
 		time.Sleep(between(r, 0, 20*time.Millisecond))
 	}
-	time.Sleep(between(r, 50*time.Millisecond, pauseMax/2))
+	time.Sleep(lasting(r, pauseMax/2))
 	r.Shuffle(len(shut), func(i, j int) { shut[i], shut[j] = shut[j], shut[i] })
 	for _, v := range shut {
 		v.Resume()
@@ -225,7 +235,7 @@ func clog(_ context.Context, w *world, r *rand.Rand) error {
 func weatherFault(bad weather) func(context.Context, *world, *rand.Rand) error {
 	return func(_ context.Context, w *world, r *rand.Rand) error {
 		defer w.sky.spoil(bad)()
-		time.Sleep(between(r, 100*time.Millisecond, pauseMax))
+		time.Sleep(lasting(r, pauseMax))
 		return nil
 	}
 }

@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -17,6 +17,11 @@ const (
 	txnAge  = 5 * time.Second
 	// lateFor is for how long commits come late at most: longer than terms and short leases.
 	lateFor = 3 * time.Second
+	// leaseMin and leaseMax are how long leases live without a keep-alive: the least is what a keeper grants. A lease
+	// keeper whose term is not renewed has been replaced after termAndTakeover.
+	leaseMin        = 2 * time.Second
+	leaseMax        = leaseTTL * time.Second
+	termAndTakeover = 2 * time.Second
 )
 
 // lateStore is the database as one life of a pod has it. Its commits may be late: what has been sent happens, whatever
@@ -27,6 +32,9 @@ type lateStore struct {
 
 	mu sync.Mutex
 	by time.Duration // how late a commit is at most
+	// held, if not nil, is closed when the commits that have been sent meanwhile may go on.
+	held  chan struct{}
+	under sync.WaitGroup // late commits that are on their way
 	// newest is the newest state that the pod has read or made, of the time at.
 	newest engine.Snapshot
 	at     time.Time
@@ -38,14 +46,35 @@ func (s *lateStore) setLate(by time.Duration) {
 	s.by = by
 }
 
-// delay is how late the next commit is: any time up to what is set, so that commits overtake each other.
-func (s *lateStore) delay() time.Duration {
+// hold keeps all commits from now on, as a connection does that is stuck, until release is called: then all of them go
+// on at once. Reads are answered meanwhile.
+func (s *lateStore) hold() (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.by == 0 {
-		return 0
+	held := make(chan struct{})
+	s.held = held
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.held = nil
+		close(held)
 	}
-	return between(s.rnd, 0, s.by)
+}
+
+// late returns what the next commit waits for; nil: nothing. It is late by any time up to what is set, so that commits
+// overtake each other, or until those that are held go on.
+func (s *lateStore) late() (wait func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.held != nil:
+		held := s.held
+		return func() { <-held }
+	case s.by != 0:
+		by := between(s.rnd, 0, s.by)
+		return func() { time.Sleep(by) }
+	}
+	return nil
 }
 
 // Begin implements engine.Store.
@@ -74,8 +103,8 @@ func (t *lateTxn) Discard() {
 
 // Commit implements engine.Txn.
 func (t *lateTxn) Commit(ctx context.Context) (engine.Pending, error) {
-	by := t.s.delay()
-	if by == 0 {
+	wait := t.s.late()
+	if wait == nil {
 		p, err := t.Txn.Commit(ctx)
 		if err == nil {
 			t.s.renew()
@@ -84,9 +113,9 @@ func (t *lateTxn) Commit(ctx context.Context) (engine.Pending, error) {
 	}
 	t.sent = true
 	p := &latePending{done: make(chan struct{})}
-	go func() {
+	t.s.under.Go(func() {
 		defer close(p.done)
-		time.Sleep(by)
+		wait()
 		if time.Since(t.begun) > txnAge {
 			t.Txn.Discard()
 			p.err = engine.ErrTooOld
@@ -98,7 +127,7 @@ func (t *lateTxn) Commit(ctx context.Context) (engine.Pending, error) {
 			t.s.renew()
 		}
 		p.err = err
-	}()
+	})
 	return p, nil
 }
 
@@ -130,7 +159,7 @@ func commitsBy(p *pod, late, during time.Duration) {
 	s.setLate(late)
 	time.Sleep(during)
 	s.setLate(0)
-	time.Sleep(lateMax)
+	s.under.Wait()
 }
 
 // partedAndLate parts a pod from all others, and has its commits come late after a while. What it decided while nobody
@@ -142,11 +171,16 @@ func partedAndLate(_ context.Context, p *pod, r *rand.Rand) error {
 	return nil
 }
 
-// leasesEndLate is partedAndLate for a lease keeper: leases end, as nobody can keep them alive, about when its term
-// does, since its renewals are late; and what it does about them may come after another has them, who is asked.
+// leasesEndLate is for a lease keeper: leases end there, as nobody can keep them alive, and while their revocations are
+// held, with the renewals of the keeper's term, another takes over, who is asked to keep them alive. Then the
+// revocations go on.
 func leasesEndLate(_ context.Context, p *pod, r *rand.Rand) error {
 	defer partNow(p, true, true)()
-	time.Sleep(between(r, pauseMax/8, pauseMax/2))
-	commitsBy(p, between(r, lateMax*2/3, lateMax), between(r, lateFor/3, lateFor))
+	time.Sleep(between(r, leaseMin/4, leaseMax))
+	s := p.life.db
+	release := s.hold()
+	time.Sleep(between(r, termAndTakeover, txnAge))
+	release()
+	s.under.Wait()
 	return nil
 }

@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -132,12 +133,21 @@ type limited struct {
 // keyspace is that of a limit.
 func (l *limit) keyspace() string { return limitedKeyspace + strings.ReplaceAll(l.name, "_", "-") }
 
+// limits are those of the run.
+func (w *world) limits() []limit {
+	if w.plan.limits == "" {
+		return allLimits
+	}
+	names := strings.Split(w.plan.limits, ",")
+	return slices.DeleteFunc(slices.Clone(allLimits), func(l limit) bool { return !slices.Contains(names, l.name) })
+}
+
 // startLimited makes keyspaces with a limit each and has clients use more than it allows.
 func (w *world) startLimited(ctx context.Context) (all []*limited, err error) {
 	if w.plan.limited == 0 {
 		return nil, nil
 	}
-	for _, kind := range allLimits {
+	for _, kind := range w.limits() {
 		l, err := w.startLimitedBy(ctx, kind)
 		if err != nil {
 			return nil, err
@@ -233,11 +243,12 @@ func isRefusal(err error) bool {
 }
 
 // judgeLimited judges all limits.
-func judgeLimited(ctx context.Context, all []*limited) (err error) {
+func judgeLimited(ctx context.Context, all []*limited) error {
+	var judges []func(context.Context) error
 	for _, l := range all {
-		err = errors.Join(err, l.judge(ctx))
+		judges = append(judges, l.judge)
 	}
-	return err
+	return together(ctx, judges...)
 }
 
 // judge says whether the limit was exceeded, and whether requests succeed once it is raised.

@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -79,9 +79,14 @@ func (w *world) startLivesIn(ctx context.Context, keyspace string, n int) (*live
 		}
 		end := time.Now().Add(between(r, w.duration/4, w.duration*5/4))
 		ttl := leases.TTL(r, 1, leaseTTL)
+		stays := r.IntN(2) == 0 // until the last fault is over, which may be long after the time for faults
 		go func() {
-			l.all[i] = &leases.Life{Drift: driftMax}
-			err := l.all[i].Run(ctx, cli, fmt.Sprintf("%02d", i), ttl, end)
+			life := &leases.Life{Drift: driftMax}
+			l.all[i] = life
+			err := life.Run(ctx, cli, fmt.Sprintf("%02d", i), ttl, end)
+			for err == nil && stays && !w.calmed.Load() {
+				err = life.Keep(ctx, cli, time.Now().Add(life.TTL))
+			}
 			l.errs <- errors.Join(err, cli.Close())
 		}()
 	}

@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 // Command guest is one run of the simulation, as package simulation builds and runs it: a deployment, its clients, its
 // faults and its judges, all in one program whose every choice is in the seed.
@@ -28,10 +28,14 @@ func main() {
 	flag.DurationVar(&p.idle, "idle", 0, "how long nobody asks anything before clients come")
 	flag.IntVar(&p.users, "users", 2, "users whose permissions change")
 	flag.IntVar(&p.limited, "limited", 2, "clients that want more than a limit allows")
+	flag.StringVar(&p.limits, "limits", "", "these limits, with commas between; empty: all")
 	flag.IntVar(&p.counts, "counts", 3, "clients whose transactions count, and are counted")
 	flag.BoolVar(&p.moves, "moves", true, "migrate a keyspace into another")
 	flag.StringVar(&p.only, "only", "", "these kinds of faults, with commas between; empty: as the seed says")
 	flag.BoolVar(&p.backups, "backups", true, "take snapshots of the traffic's keyspace")
+	flag.BoolVar(&p.archive, "archive", false, "take full backups and logs of it, and restore another keyspace from them")
+	flag.BoolVar(&p.setback, "setback", false, "in the end restore the database as it was at some moment")
+	flag.BoolVar(&p.old, "old", false, "a roll-out activates what the pods' keyspace, of an earlier release, lacks")
 	flag.BoolVar(&p.calm, "calm", false, "no faults of the database and of the bus by chance")
 	flag.Parse()
 	w := newWorld(p)

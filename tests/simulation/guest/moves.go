@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -97,7 +98,7 @@ func (m *move) write(ctx context.Context) {
 // migration is what an operator would begin now.
 func (m *move) migration() *migrate.Migration {
 	return &migrate.Migration{
-		Source: migrate.NewSource(m.from), Target: migrate.NewTarget(&adminConn{w: m.w}, movedTo), TempDir: "/tmp",
+		Source: migrate.NewSource(m.from), Target: migrate.NewTarget(&adminConn{w: m.w}, movedTo), TempDir: os.TempDir(),
 		Note: func(line string) { m.w.tracef("migration", "%s", line) },
 	}
 }

@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/tests/internal/memory"
 	"github.com/headwaterdb/headwater/tests/internal/podfaults"
 )
@@ -97,6 +98,9 @@ func (p *pod) config() config.Config {
 	c.WatchProgressNotifyInterval, c.MaxConnectionAge = w.c.progress, w.c.connAge
 	c.KeyspaceIdle, c.JoinCommits, c.AuthTokenTTL = w.c.idle, w.c.join, w.c.tokenTTL
 	c.WatchHistoryBytes = w.c.history
+	if p.kind == config.KV && w.activate.Load() {
+		c.ActivateFeatures = mvcc.FeaturesAll
+	}
 	c.FDBRoot, c.Keyspace, c.Lanes = engineRoot, keyspaceName, w.c.lanes
 	c.KVEndpoints = w.addrs(p.name, w.of(config.KV))
 	c.WatchHubEndpoints = w.addrs(p.name, w.of(config.WatchHub))

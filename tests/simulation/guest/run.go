@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/fsck"
@@ -21,8 +22,8 @@ import (
 )
 
 const (
-	// rate is of all requests together, by second.
-	rate = 80
+	// rate is of a client's requests, by second.
+	rate = 20
 	// linearizationTimeout bounds porcupine's search, by the simulation's clock, which hardly goes on meanwhile.
 	linearizationTimeout = time.Minute
 	// liveWithin is how soon after the last fault every request succeeds, every watcher is at the head and every lease
@@ -40,6 +41,9 @@ func (w *world) run(ctx context.Context) error {
 	}
 	w.tracef("plan", "seed %d, %+v, database: conflict %.3f, unknown %.3f and %.3f, too old %.4f", w.seed, w.c,
 		w.days.Conflict, w.days.UnknownLost, w.days.UnknownCommitted, w.days.TooOld)
+	if err := w.createOld(ctx); err != nil {
+		return fmt.Errorf("keyspace of an earlier release: %w", err)
+	}
 	if err := w.startAll(ctx); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
@@ -47,13 +51,11 @@ func (w *world) run(ctx context.Context) error {
 		return fmt.Errorf("keyspaces: %w", err)
 	}
 	time.Sleep(w.idle)
-	traffic, err := load.Start(in(ctx, w.c.traffic), load.Config{
-		Endpoints: w.addrs(outside, w.first()), Failover: true, Profile: w.profile(), Seed: w.seed,
-		Clients: w.clients, Watchers: w.watchers, Rate: rate, Compact: true, Sparse: true, LargeBytes: 20_000,
-	})
+	traffic, err := w.startTraffic(ctx)
 	if err != nil {
-		return fmt.Errorf("load: %w", err)
+		return err
 	}
+	set := w.saveLater()
 	lives, err := w.startLives(ctx)
 	if err != nil {
 		return err
@@ -62,25 +64,68 @@ func (w *world) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = w.inject(ctx)
+	err = together(ctx, w.inject, w.rollOut)
+	w.calmed.Store(true)
 	w.tracef("plan", "all faults are over")
-	err = errors.Join(err, w.judgeLiveness(ctx), others.users.judge(ctx), judgeLimited(ctx, others.limited),
-		others.counted.judge(ctx), others.backups.stop(ctx), others.move.judge(ctx))
-	h, stopErr := traffic.Stop(in(ctx, w.c.traffic))
-	w.tracef("load", "%d answered, %d failed, last revision %d", h.Acked, h.Failed, h.Last)
-	// Without traffic: the judge waits for long if a lease does not end.
-	err = errors.Join(err, stopErr, w.judgeLives(ctx, lives))
-	if stopErr == nil {
-		err = errors.Join(err, w.judgeHistory(ctx, h, others.backups))
-	}
-	err = errors.Join(err, others.counted.judgeRemoved(ctx))
+	err = errors.Join(err, together(ctx, w.judgeLiveness, others.users.judge, others.counted.judge, others.backups.stop,
+		others.archive.stop, others.move.judge, w.judgeRolledOut,
+		func(ctx context.Context) error { return judgeLimited(ctx, others.limited) }))
+	h, stopErr := w.stopTraffic(ctx, traffic)
+	err = errors.Join(err, stopErr, together(ctx,
+		// Without traffic: the judges wait for long.
+		func(ctx context.Context) error { return w.judgeLives(ctx, lives) },
+		func(ctx context.Context) error {
+			if traffic == nil || stopErr != nil {
+				return nil
+			}
+			return w.judgeHistory(ctx, h, others)
+		}, others.counted.judgeRemoved))
 	time.Sleep(quietTime)
 	for _, name := range w.judged() {
 		err = errors.Join(err, w.judgeRows(ctx, name))
 	}
+	if err == nil {
+		err = set.judge(ctx, w)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return errors.Join(append(w.failed, err)...)
+}
+
+// together calls all at once, so that one does not wait while another does. The errors are in the order of the calls.
+func together(ctx context.Context, calls ...func(context.Context) error) error {
+	errs := make([]error, len(calls))
+	var wg sync.WaitGroup
+	for i, call := range calls {
+		wg.Go(func() { errs[i] = call(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// startTraffic starts the clients that read, write and watch; nil: there are none.
+func (w *world) startTraffic(ctx context.Context) (*load.Run, error) {
+	if w.clients == 0 {
+		return nil, nil
+	}
+	traffic, err := load.Start(in(ctx, w.c.traffic), load.Config{
+		Endpoints: w.addrs(outside, w.first()), Failover: true, Profile: w.profile(), Seed: w.seed,
+		Clients: w.clients, Watchers: w.watchers, Rate: rate * float64(w.clients), Compact: true, Sparse: true,
+		LargeBytes: 20_000,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	return traffic, nil
+}
+
+func (w *world) stopTraffic(ctx context.Context, traffic *load.Run) (h load.History, err error) {
+	if traffic == nil {
+		return h, nil
+	}
+	h, err = traffic.Stop(in(ctx, w.c.traffic))
+	w.tracef("load", "%d answered, %d failed, last revision %d", h.Acked, h.Failed, h.Last)
+	return h, err
 }
 
 // others are what clients do in keyspaces of their own, and the snapshots.
@@ -89,6 +134,7 @@ type others struct {
 	limited []*limited
 	counted *counted
 	backups *backups
+	archive *archive
 	move    *move
 }
 
@@ -104,6 +150,9 @@ func (w *world) startOthers(ctx context.Context) (o others, err error) {
 	}
 	if o.backups, err = w.startBackups(ctx); err != nil {
 		return o, fmt.Errorf("backups: %w", err)
+	}
+	if o.archive, err = w.startArchive(ctx); err != nil {
+		return o, fmt.Errorf("archive: %w", err)
 	}
 	if o.move, err = w.startMove(ctx); err != nil {
 		return o, fmt.Errorf("migration: %w", err)
@@ -123,8 +172,11 @@ func (w *world) judged() []string {
 	if w.plan.moves {
 		names = append(names, movedFrom, movedTo)
 	}
+	if w.plan.archive && w.clients > 0 {
+		names = append(names, restoredKeyspace)
+	}
 	if w.plan.limited > 0 {
-		for _, kind := range allLimits {
+		for _, kind := range w.limits() {
 			names = append(names, kind.keyspace())
 		}
 	}
@@ -174,7 +226,7 @@ func (w *world) judgeLiveness(ctx context.Context) error {
 }
 
 // judgeHistory is for linearizability, the guarantees of watches, and the log.
-func (w *world) judgeHistory(ctx context.Context, h load.History, b *backups) error {
+func (w *world) judgeHistory(ctx context.Context, h load.History, o others) error {
 	log, err := w.readLog(ctx)
 	if err != nil {
 		return fmt.Errorf("log: %w", err)
@@ -183,7 +235,7 @@ func (w *world) judgeHistory(ctx context.Context, h load.History, b *backups) er
 	if hist.Log, err = check.Complete(h.Events, log); err != nil {
 		return err
 	}
-	backupsErr := b.judge(ctx, hist.Log)
+	backupsErr := errors.Join(o.backups.judge(ctx, hist.Log), o.archive.judge(ctx, hist.Log))
 	res, err := check.Run(zap.NewNop(), check.Ranks(hist), linearizationTimeout)
 	c := res.Coverage
 	w.tracef("judge", "%+v", c)

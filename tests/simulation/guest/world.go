@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 package main
 
@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/compose"
@@ -29,7 +30,9 @@ type plan struct {
 	faultsMax                 int
 	clients, watchers, leases int
 	users, limited, counts    int
-	backups, moves, calm      bool
+	backups, archive, moves   bool
+	old, setback, calm        bool
+	limits                    string // by name, with commas between; "": all
 	only                      string // faults, with commas between; "": as the seed says
 }
 
@@ -63,6 +66,9 @@ type world struct {
 	pods  []*pod
 	links map[[2]string]*link // by from and to
 	c     choices
+
+	calmed   atomic.Bool // all faults are over
+	activate atomic.Bool // kv pods that start activate all features
 
 	mu     sync.Mutex
 	failed []error // of pods
@@ -104,6 +110,12 @@ func newWorld(p plan) *world {
 	if w.c.counted = countedKeyspace; len(w.c.keyspaces) > 2 && w.c.traffic != keyspaceName {
 		w.c.counted = keyspaceName
 	}
+	if p.old { // what is written is in the keyspace that an earlier release has made
+		w.c.keyspaces = []string{keyspaceName, "a", "b"}
+		if w.c.traffic, w.c.counted = keyspaceName, countedKeyspace; p.clients == 0 {
+			w.c.traffic, w.c.counted = "a", keyspaceName
+		}
+	}
 	delay := faults.Delay{Fixed: 100 * time.Microsecond, Random: w.c.txnLatency + time.Microsecond}
 	w.days = faults.Options{Recent: r.IntN(2) == 0, Remote: &faults.Remote{Latency: faults.Everywhere(delay)}}
 	now := still
@@ -112,6 +124,9 @@ func newWorld(p plan) *world {
 		w.days.UnknownLost, w.days.UnknownCommitted = r.Float64()*0.04, r.Float64()*0.04
 		w.days.TooOld, w.days.Unavailable = r.Float64()*0.002, r.Float64()*0.0004
 		now = fair
+	}
+	if p.setback {
+		w.db.Advance(firstVersion)
 	}
 	w.sky = newSky(&w.seen, w.rand("bus"), now)
 	return w

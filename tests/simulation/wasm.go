@@ -3,7 +3,6 @@ package simulation
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -21,42 +20,31 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-const (
-	// clockStep is what each look at the clock takes: time goes on while the program computes, or a loop that waits for
-	// the clock would never end.
-	clockStep = 50 * time.Nanosecond
-	// simulatedMax and looksMax bound a run: by its own clock, and by how often it looks at it, which a loop that waits
-	// for what never comes does without end.
-	simulatedMax = 15 * time.Minute
-	looksMax     = 100_000_000
-	// stopLooks is after how many looks a run finds out that it is to stop.
-	stopLooks = 4096
-	// heapLimit is how large a program's heap grows before it collects garbage, which takes half of the time of a
-	// program of a small heap that collects by the usual rule.
-	heapLimit = "256MiB"
-	// memoryPages bounds a program's memory, in pages of 64 KiB.
-	memoryPages = 32 << 10
-)
+// memoryPages bounds a program's memory, in pages of 64 KiB.
+const memoryPages = memoryMax >> 16
 
-// exitStuck is the exit code of a program that came to a bound.
-const exitStuck = 3
-
-// epoch is when every run begins.
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// stopLooks is after how many looks at the clock a run finds out that it is to stop.
+const stopLooks = 4096
 
 // compiledMax is how many compiled programs are kept, of some 175 MB each: the newest.
 const compiledMax = 3
 
-// Host runs programs. Make one with NewHost. It may be used from any goroutine.
-type Host struct {
-	runtime wazero.Runtime
-	dir     string // of compiled programs
-	mem     *memories
+// wasm is the host that runs programs in WebAssembly.
+type wasm struct {
+	*builder
+	runtime  wazero.Runtime
+	compiled string // where compiled programs are
+	mem      *memories
 }
 
-// NewHost returns a host that keeps what it has compiled in dir.
-func NewHost(ctx context.Context, dir string) (*Host, error) {
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
+// newWasm returns a host of the tree at root that keeps what it has built and compiled in dir.
+func newWasm(ctx context.Context, root, dir string) (*wasm, error) {
+	b, err := newBuilder(ctx, root, dir, wasmModules)
+	if err != nil {
+		return nil, err
+	}
+	compiled := filepath.Join(dir, "compiled")
+	cache, err := wazero.NewCompilationCacheWithDir(compiled)
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
@@ -72,7 +60,7 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", errors.Join(err, r.Close(ctx)))
 	}
-	return &Host{r, dir, &memories{}}, nil
+	return &wasm{b, r, compiled, &memories{}}, nil
 }
 
 // clock is that of a run.
@@ -86,26 +74,28 @@ type clockKey struct{}
 // stepWallClock is what a program calls to have its wall clock jump by some nanoseconds; no timer notices.
 func stepWallClock(ctx context.Context, by int64) { ctx.Value(clockKey{}).(*clock).wall += by }
 
-// Close releases what the host has.
-func (h *Host) Close(ctx context.Context) error {
+func (h *wasm) name() string { return HostWasm }
+
+// build implements host.
+func (h *wasm) build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
+	env := []string{"GOOS=wasip1", "GOARCH=wasm"}
+	return h.goBuild(ctx, guestPackage, name+".wasm", env, nil, files{h.root, instead})
+}
+
+func (h *wasm) close(ctx context.Context) error {
 	err := h.runtime.Close(ctx)
 	h.mem.close()
 	return err
 }
 
-// Program is a compiled program.
-type Program struct {
-	// Live, if set, gets the trace of runs as it comes.
-	Live io.Writer
-	// Planted is the planted fault that is switched on, if it is built in.
-	Planted string
-
-	h      *Host
+// wasmProgram is a compiled program.
+type wasmProgram struct {
+	h      *wasm
 	module wazero.CompiledModule
 }
 
-// Compile reads a program from a file.
-func (h *Host) Compile(ctx context.Context, file string) (*Program, error) {
+// load compiles the program in a file.
+func (h *wasm) load(ctx context.Context, file string) (runner, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -114,12 +104,12 @@ func (h *Host) Compile(ctx context.Context, file string) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
-	return &Program{h: h, module: m}, h.prune()
+	return &wasmProgram{h, m}, h.prune()
 }
 
 // prune removes all compiled programs but the newest.
-func (h *Host) prune() error {
-	files, err := filepath.Glob(filepath.Join(h.dir, "*", "*"))
+func (h *wasm) prune() error {
+	files, err := filepath.Glob(filepath.Join(h.compiled, "*", "*"))
 	if err != nil {
 		return err
 	}
@@ -137,29 +127,8 @@ func (h *Host) prune() error {
 	return err
 }
 
-// Result is what a run has left.
-type Result struct {
-	Args []string
-	// Exit is the program's exit code: 0 if no judge objected, 1 if one did, exitStuck if it did not end.
-	Exit uint32
-	// Output is what the program wrote: its trace and, in the last line, the verdict.
-	Output []byte
-	// Log is what the pods wrote, of which only the end may be kept.
-	Log []byte
-	// Simulated is how long the run took by its own clock, Took by the wall's.
-	Simulated, Took time.Duration
-}
-
-// Sum tells runs apart that did not do the same.
-func (r *Result) Sum() [sha256.Size]byte {
-	return sha256.Sum256(bytes.Join([][]byte{r.Output, r.Log}, []byte{0}))
-}
-
-// Run runs the program with a seed, from which all its randomness comes, its scheduler's too. The clock goes on only
-// while all of the program's goroutines wait, then at once to when the first of them wakes; so all that the program
-// does is a function of the program, the seed and args. It fails when ctx ends.
-func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result, error) {
-	began := time.Now()
+// run implements runner. The program's runtime takes its randomness, and its clock, from the host.
+func (p *wasmProgram) run(ctx context.Context, o run) (*Result, error) {
 	c := &clock{now: epoch.UnixNano()}
 	tmp, err := os.MkdirTemp("", "headwater-simulation-*")
 	if err != nil {
@@ -168,26 +137,26 @@ func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result
 	defer os.RemoveAll(tmp)
 	var out, log bytes.Buffer
 	var trace io.Writer = &out
-	if p.Live != nil {
-		trace = io.MultiWriter(&out, p.Live)
+	if o.live != nil {
+		trace = io.MultiWriter(&out, o.live)
 	}
-	looks := 0
+	var looks int64
 	tick := func() int64 {
 		c.now += int64(clockStep)
 		looks++
 		stopped := looks%stopLooks == 0 && ctx.Err() != nil
-		if stopped || looks > looksMax || c.now-epoch.UnixNano() > int64(simulatedMax) {
+		if stopped || looks > o.looksMax || c.now-epoch.UnixNano() > int64(o.simulatedMax) {
 			panic(sys.NewExitError(exitStuck))
 		}
 		return c.now
 	}
 	config := wazero.NewModuleConfig().WithName("").
-		WithArgs(append([]string{"guest"}, args...)...).
+		WithArgs(append([]string{"guest"}, o.args...)...).
 		WithEnv("GOMAXPROCS", "1").WithEnv("GOGC", "off").WithEnv("GOMEMLIMIT", heapLimit).
-		WithEnv(plantedEnv, p.Planted).
+		WithEnv(plantedEnv, o.planted).
 		WithStdout(trace).WithStderr(&log).
 		WithFSConfig(wazero.NewFSConfig().WithDirMount(tmp, "/tmp")).
-		WithRandSource(random(seed)).
+		WithRandSource(random(o.seed)).
 		WithNanotime(tick, sys.ClockResolution(clockStep)).
 		WithWalltime(func() (int64, int32) {
 			t := tick() + c.wall
@@ -196,18 +165,14 @@ func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result
 		WithNanosleep(func(ns int64) { c.now += max(ns, 0) })
 	in := experimental.WithMemoryAllocator(context.WithValue(ctx, clockKey{}, c), p.h.mem)
 	m, err := p.h.runtime.InstantiateModule(in, p.module, config)
-	r := &Result{Args: args}
+	r := &Result{}
 	if exit, ok := errors.AsType[*sys.ExitError](err); ok {
 		r.Exit, err = exit.ExitCode(), nil
 	}
 	if m != nil {
 		err = errors.Join(err, m.Close(ctx))
 	}
-	r.Output, r.Log = out.Bytes(), log.Bytes()
-	r.Simulated, r.Took = time.Duration(c.now-epoch.UnixNano()), time.Since(began)
-	if ctx.Err() != nil {
-		err = errors.Join(err, ctx.Err())
-	}
+	r.Output, r.Log, r.Simulated = out.Bytes(), log.Bytes(), time.Duration(c.now-epoch.UnixNano())
 	return r, err
 }
 
