@@ -193,9 +193,12 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 				if rev := w.took(); direct {
 					f.restrain(ctx)
 					due = true
-				} else if rev > f.chain.at {
-					wanted = rev
-					late.Reset(LateFrame)
+				} else {
+					poll.Reset(f.o.Poll) // the store is asked again only then
+					if rev > f.chain.at {
+						wanted = rev
+						late.Reset(LateFrame)
+					}
 				}
 			case <-late.C:
 				if f.chain.at < wanted {

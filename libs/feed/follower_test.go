@@ -237,6 +237,29 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// TestFramesEnd: wherever in the follower's waits the last frame comes, the entries after it come no later than the
+// runbooks say.
+func TestFramesEnd(t *testing.T) {
+	for idle := time.Duration(0); idle < 2*time.Second; idle += 100 * time.Millisecond {
+		bubble(t, func(t *testing.T, g *group) {
+			log, b := newFakeLog(), bus.NewLocal()
+			stop := g.run(NewTailer(log, b, TailerOptions{Keyspace: keyspace, Ballot: 1}).Run)
+			f, h := start(t, g, log, b, func(o *FollowerOptions) { o.Check = time.Hour })
+			time.Sleep(10*time.Second + idle)
+			log.commit(1)
+			time.Sleep(time.Millisecond)
+			stop()
+			head := log.commit(1)
+			time.Sleep(DefaultPoll + LateFrame)
+			synctest.Wait()
+			if f.Position() != head {
+				t.Errorf("after %v of rest: at %d, the head is %d", idle, f.Position(), head)
+			}
+			h.check(log)
+		})
+	}
+}
+
 // TestTailerGoesAndComes: the follower goes on by itself, and stops reading the log when there is a tailer again.
 func TestTailerGoesAndComes(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
