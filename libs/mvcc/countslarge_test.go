@@ -2,10 +2,15 @@ package mvcc_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -98,7 +103,7 @@ func TestCutLargeBucket(t *testing.T) {
 		return more
 	}
 	cuts := 0
-	for ; step(func() (bool, error) { return s.BeginSplits(t.Context()) }); cuts++ {
+	for ; step(func() (bool, error) { return s.GoOnSplitting(t.Context()) }); cuts++ {
 		if cuts > keys {
 			t.Fatal("it never ends")
 		}
@@ -113,4 +118,63 @@ func TestCutLargeBucket(t *testing.T) {
 		t.Errorf("%d buckets, and %d before the seal", s.Buckets(), cut)
 	}
 	check(t, e, s, nil, false).checkReads(s, 1)
+}
+
+// TestSplitsThatWait: once splits have gone on for long enough without an end, those that have been begun come first.
+func TestSplitsThatWait(t *testing.T) {
+	s := open(t, openEngine(t, fdb), mvcc.Options{CountKeys: 8, NoRemoval: true})
+	fillKeys(t, s, 32)
+	keep(t, s)
+	grow := func(after string) {
+		for i := range 16 {
+			put(t, s, fmt.Sprintf("%s/%02d", after, i), "")
+		}
+	}
+	began := func(want bool, begin func(context.Context) (bool, error)) {
+		t.Helper()
+		if more, err := begin(t.Context()); err != nil || more != want {
+			t.Errorf("a split was begun: %t, %v, want %t", more, err, want)
+		}
+	}
+	grow("k00001")
+	began(true, s.BeginSplits)
+	grow("k00030")
+	began(false, s.GoOnSplitting)
+	began(true, s.BeginSplits)
+	keep(t, s)
+	began(false, s.GoOnSplitting)
+}
+
+// TestSealsWhileFilled: a fill in no order, in which buckets become too large all the time, does not put off the end of
+// the splits that have been begun for as long as it lasts.
+func TestSealsWhileFilled(t *testing.T) {
+	seed := seed(t)
+	synctest.Test(t, func(t *testing.T) {
+		const length, keys, every = 10 * time.Second, 5, 20 * time.Millisecond
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		s := open(t, openFar(t, seed, faults.Latency{}), mvcc.Options{CountKeys: 8, NoRemoval: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.RemoveCompacted(ctx) })
+		seals, last := 0, s.Sealed()
+		for begin := time.Now(); time.Since(begin) < length; time.Sleep(every) {
+			all := &mvcc.TxnRequest{}
+			for range keys {
+				p := &mvcc.PutRequest{Key: fmt.Appendf(nil, "k%016x", rnd.Uint64())}
+				all.Success = append(all.Success, mvcc.Op{Put: p})
+			}
+			if _, err := s.Txn(t.Context(), all); err != nil {
+				t.Fatal(err)
+			}
+			if now := s.Sealed(); now != last {
+				seals, last = seals+1, now
+			}
+		}
+		cancel()
+		wg.Wait()
+		if seals < int(length/(3*time.Second)) || s.Buckets() < 100 {
+			t.Errorf("%d seals in %v, %d buckets", seals, length, s.Buckets())
+		}
+		t.Logf("%d seals, %d buckets", seals, s.Buckets())
+	})
 }

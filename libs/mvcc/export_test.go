@@ -39,10 +39,24 @@ func (s *Store) BeginSplits(ctx context.Context) (more bool, err error) {
 	return did > stepTooEarly, err
 }
 
+// GoOnSplitting is BeginSplits that begins no more of them.
+func (s *Store) GoOnSplitting(ctx context.Context) (more bool, err error) {
+	_, did, err := s.stepBuckets(ctx, true, false)
+	return did > stepTooEarly, err
+}
+
 // Buckets returns how many buckets the count index has, as far as this Store knows.
 func (s *Store) Buckets() int {
 	if b := s.buckets.Load(); b != nil {
 		return len(b.starts)
+	}
+	return 0
+}
+
+// Sealed returns the number of the change of the buckets that the last seal was about, as far as this Store knows.
+func (s *Store) Sealed() uint64 {
+	if b := s.buckets.Load(); b != nil {
+		return b.sealed
 	}
 	return 0
 }

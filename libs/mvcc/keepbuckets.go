@@ -39,6 +39,9 @@ const (
 	// bucketsBegin bounds how long new splits are begun before those that have been begun are settled. A fill in no
 	// order makes some bucket too large every few milliseconds, and would put off their end for as long as it lasts.
 	bucketsBegin = time.Second
+	// bucketsCut bounds how long large buckets are cut before that. A fill that is faster than the cuts would put off
+	// the end of all splits.
+	bucketsCut = 15 * time.Second
 	// bucketRowsDense and bucketRowsFar bound the keys that one step walks over. On a remote engine a transaction has
 	// no time for more.
 	bucketRowsDense = 64 << 10
@@ -127,7 +130,7 @@ func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 	var first time.Time // when one first did after the last that did not
 	for failures := 0; ctx.Err() == nil; {
 		begin := time.Now()
-		fresh := begin.Sub(moved) < bucketsSettle
+		fresh := begin.Sub(moved) < bucketsSettle && (first.IsZero() || begin.Sub(first) < bucketsCut)
 		head, did, err := s.stepBuckets(ctx, fresh, begin.Sub(first) < bucketsBegin)
 		switch {
 		case did == stepMoved && s.fenced(s.Features()):
