@@ -96,6 +96,9 @@ func eventsOf(t *testing.T, d *mvcc.Dump) (n int) {
 
 // TestHoldAge: a hold that is renewed for ever is broken all the same.
 func TestHoldAge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three hours of a store at rest: there is nothing here for the race detector")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, openEngine(t, pebble.Options{}), mvcc.Options{})
 		put(t, s, "k", "0")

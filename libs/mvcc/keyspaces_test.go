@@ -71,8 +71,12 @@ func TestKeyspacesSideBySide(t *testing.T) {
 		among = append(among, driven(shared, i, prefix))
 		alone = append(alone, driven(openEngine(t, pebble.Options{}), i, prefix))
 	}
+	steps := 400
+	if testing.Short() {
+		steps = 50 // one request at a time: there is little here for the race detector
+	}
 	turns := rand.New(rand.NewPCG(seed, 99))
-	for range 400 * len(prefixes) {
+	for range steps * len(prefixes) {
 		i := turns.IntN(len(prefixes))
 		among[i].step()
 		alone[i].step()

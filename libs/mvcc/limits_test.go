@@ -25,6 +25,7 @@ type gate struct {
 	entered chan struct{}
 	release chan struct{}
 	holder  func() // the request that is held; nil: a put
+	queued  func() // if set, called when all requests wait, before they go on
 }
 
 func newGate(inner engine.Store) (*gate, *faults.Store) {
@@ -52,6 +53,9 @@ func (g *gate) group(t *testing.T, s *mvcc.Store, requests ...func()) {
 	for i, r := range requests {
 		wg.Go(r)
 		waitFor(t, func() bool { return s.Waiting() == i+1 })
+	}
+	if g.queued != nil {
+		g.queued()
 	}
 	close(g.release)
 	wg.Wait()
@@ -314,19 +318,17 @@ func TestQueueIsBounded(t *testing.T) {
 		put(t, s, "b", "")
 		put(t, s, "c", "") // there is room again
 	})
-	refused := make(chan struct{})
-	g.group(t, s, waits("a"), func() {
-		go func() {
-			defer close(refused)
-			waitFor(t, func() bool { return s.Waiting() == 2 })
-			if _, err := s.Put(t.Context(),
-				&mvcc.PutRequest{Key: []byte("d")}); !errors.Is(err, mvcc.ErrTooManyRequests) {
-				t.Errorf("the third of two: %v", err)
-			}
-		}()
-		put(t, s, "b", "")
-	})
-	<-refused
+	refused := false
+	g.queued = func() {
+		refused = true
+		if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("d")}); !errors.Is(err, mvcc.ErrTooManyRequests) {
+			t.Errorf("the third of two: %v", err)
+		}
+	}
+	g.group(t, s, waits("a"), waits("b"))
+	if !refused {
+		t.Error("nobody has tried")
+	}
 }
 
 // TestNextGroup: a request that reads at the revision that one before it in its group will make is answered as if it

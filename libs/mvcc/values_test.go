@@ -24,6 +24,9 @@ func TestRemovalInParts(t *testing.T) {
 		{"fdb", fdb, mvcc.Options{Shift: 3, InlineBytes: 8, ChunkBytes: 64}},
 		{"format 1", pebble.Options{}, mvcc.Options{NoFeatures: true}},
 	} {
+		if testing.Short() && v.name != "fdb" {
+			continue // one removal is enough for the race detector
+		}
 		t.Run(v.name, func(t *testing.T) {
 			const keys = 5000 // their deletion fits into a transaction of FoundationDB
 			var removals atomic.Int64

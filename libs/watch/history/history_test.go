@@ -359,12 +359,14 @@ func TestCacheDamage(t *testing.T) {
 					return nil
 				}
 				n := 0 // entries but the last
-				err = r.visit(func(p revlog.Payload) bool {
+				if err := r.visit(func(p revlog.Payload) bool {
 					if p.Rev < rev {
 						n = cap(v) - cap(p.Bytes[len(p.Bytes):])
 					}
 					return true
-				})
+				}); err != nil {
+					return nil
+				}
 				return v[:n]
 			})
 		},

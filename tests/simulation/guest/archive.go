@@ -24,6 +24,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/snapshot"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	"github.com/headwaterdb/headwater/tests/internal/inproc"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -257,7 +258,7 @@ func (s archiveSource) Snapshot(ctx context.Context, since int64, to *os.File) e
 		return err
 	}
 	_, err = io.Copy(to, file)
-	if err = errors.Join(err, file.Close()); status.Code(err) == codes.OutOfRange {
+	if err = errors.Join(err, file.Close()); errors.Is(err, rpctypes.ErrCompacted) {
 		return fmt.Errorf("%w: %w", backup.ErrNoLog, err)
 	}
 	return err

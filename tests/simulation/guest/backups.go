@@ -96,14 +96,26 @@ func (b *backups) take(ctx context.Context, past time.Duration) error {
 	return nil
 }
 
-// stop takes one more, now that all is well, and ends.
+// stop takes one more, now that all is well, and ends. A pod may still be about two snapshots whose clients have gone,
+// and refuses a third.
 func (b *backups) stop(ctx context.Context) error {
 	if b == nil {
 		return nil
 	}
 	b.cancel()
 	b.wg.Wait()
-	return errors.Join(b.take(in(ctx, b.w.c.traffic), -1), b.cli.Close())
+	ctx, cancel := context.WithTimeout(in(ctx, b.w.c.traffic), liveWithin)
+	defer cancel()
+	err := b.take(ctx, -1)
+	for err != nil && ctx.Err() == nil {
+		b.w.tracef("backup", "%v", err)
+		time.Sleep(userPause)
+		err = b.take(ctx, -1)
+	}
+	if err != nil {
+		err = fmt.Errorf("backups: no snapshot within %v after the last fault: %w", liveWithin, err)
+	}
+	return errors.Join(err, b.cli.Close())
 }
 
 // judge holds each snapshot against the log: its keys are those that there were at its revision, and its history is

@@ -29,6 +29,10 @@ const (
 	// burstEvery is every how many rounds keys are made one by one, burst how many of each client's are under way.
 	burstEvery = 3
 	burst      = 5
+	// settlePause is between two reads that find the same when the keyspace is at rest. Commits are not late any more
+	// when all faults are over, so this is longer than what a write whose client has gone may still need: a pod waits
+	// for at most 0.7 s between two attempts.
+	settlePause = quietTime
 )
 
 // counted are clients that make two keys each in one transaction, all at once, and count what there is in the same
@@ -283,8 +287,29 @@ func (c *counted) fail(err error) {
 	c.failed = append(c.failed, err)
 }
 
-// judge reads all keys: each count has to be of those that were made up to its revision, and the watch has to see
-// each once, in order.
+// settled reads all keys until two reads in a row find as many, as none is deleted: writes that nobody waits for any
+// more, as those of a pod that was paused, come after the last one that was answered.
+func (c *counted) settled(ctx context.Context) (all *clientv3.GetResponse, err error) {
+	until := time.Now().Add(liveWithin)
+	for keys := -1; ; keys = len(all.Kvs) {
+		err := leases.Retry(ctx, func(ctx context.Context) (err error) {
+			all, err = c.clis[0].Get(ctx, countedPrefix, clientv3.WithPrefix())
+			return err
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case len(all.Kvs) == keys:
+			return all, nil
+		case time.Now().After(until):
+			return nil, fmt.Errorf("keys are made %v after the last client has gone", liveWithin)
+		}
+		time.Sleep(settlePause)
+	}
+}
+
+// judge reads all keys, when there are no more: each count has to be of those that were made up to its revision, and
+// the watch has to see each once, in order.
 func (c *counted) judge(ctx context.Context) error {
 	if c == nil {
 		return nil
@@ -292,11 +317,7 @@ func (c *counted) judge(ctx context.Context) error {
 	c.cancel()
 	c.writes.Wait()
 	ctx = in(ctx, c.w.c.counted)
-	var all *clientv3.GetResponse
-	err := leases.Retry(ctx, func(ctx context.Context) (err error) {
-		all, err = c.clis[0].Get(ctx, countedPrefix, clientv3.WithPrefix())
-		return err
-	})
+	all, err := c.settled(ctx)
 	if err != nil {
 		return fmt.Errorf("counts: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/fsck"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/tests/internal/leases"
@@ -100,7 +101,8 @@ func (w *world) plain() []string {
 	return slices.DeleteFunc(w.judged(), func(name string) bool { return name == usersKeyspace || name == movedTo })
 }
 
-// opened returns a keyspace as it is in a database; nil: it is not there, or nobody has written it.
+// opened returns a keyspace as it is in a database; nil: it is not there, or nobody has ever called it. Then it has no
+// revisions yet, and begins with the first where it is called (docs/operations.md, backup and restore).
 func opened(ctx context.Context, db *memory.Store, name string) (*mvcc.Store, error) {
 	ks, err := keyspace.Lookup(ctx, shared{db}, []byte(engineRoot), name)
 	if errors.Is(err, keyspace.ErrNotFound) {
@@ -108,6 +110,9 @@ func opened(ctx context.Context, db *memory.Store, name string) (*mvcc.Store, er
 	}
 	if err != nil {
 		return nil, err
+	}
+	if _, err := fsck.Check(ctx, shared{db}, fsck.Options{Prefix: ks.Prefix}); errors.Is(err, fsck.ErrNoKeyspace) {
+		return nil, nil
 	}
 	return mvcc.Open(ctx, shared{db}, mvcc.Options{Prefix: ks.Prefix, NoRemoval: true})
 }
