@@ -111,7 +111,8 @@ func (k *Keyspace) checkStore(ctx context.Context) error {
 	return nil
 }
 
-// readAlarms reads the alarms again. It returns an error only if the store cannot be reached.
+// readAlarms reads the alarms again. It returns an error only if the store cannot be reached, or a later release has
+// activated what this one does not know.
 func (k *Keyspace) readAlarms(ctx context.Context) error {
 	read, err := k.Alarms.TryRefresh(ctx)
 	switch {
