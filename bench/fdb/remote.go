@@ -3,6 +3,7 @@ package fdb
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 	valueApart  = "apart"  // puts per second of as many clients on as many keys
 	valuePods   = "pods"   // cores of all pods
 	valueOthers = "rest"   // cores of FoundationDB and NATS
+	valueSleeps = "sleeps" // how often threads of pods sleep, per second
 )
 
 // idleSettle is how long a deployment has nothing to do before its CPU is measured. idleWindow is how long it is
@@ -140,15 +142,17 @@ func idleRow() row {
 		id: "idle", work: "six pods without a client", run: idle,
 		verdict: func(all map[string][]sample) verdict {
 			pods, others := median(all["idle"], value(valuePods)), median(all["idle"], value(valueOthers))
+			sleeps := median(all["idle"], value(valueSleeps))
 			return verdict{
-				fmt.Sprintf("%.1f %% of a core, fdbserver and NATS %.1f %%", pods*100, others*100),
+				fmt.Sprintf("%.1f %% of a core, %s wake-ups of threads/s, fdbserver and NATS %.1f %%", pods*100,
+					compare.Thousands(sleeps), others*100),
 				[]goal{atMost("% ", 2, pods*100)},
 			}
 		},
 	}
 }
 
-// idle measures the CPU of all six pods while no client sends a request.
+// idle measures the CPU of all six pods, and how often their threads wake up, while no client sends a request.
 func idle(ctx context.Context, b *bench) (s sample, err error) {
 	for _, p := range []*stack.Process{b.kv[1], b.keeper[1]} {
 		if err := p.Start(ctx); err != nil {
@@ -163,7 +167,7 @@ func idle(ctx context.Context, b *bench) (s sample, err error) {
 	if err := retry.Sleep(ctx, idleSettle); err != nil {
 		return s, err
 	}
-	before, err := b.cpuByKind()
+	before, slept, err := b.usedIdly()
 	if err != nil {
 		return s, err
 	}
@@ -171,11 +175,12 @@ func idle(ctx context.Context, b *bench) (s sample, err error) {
 	if err := retry.Sleep(ctx, idleWindow); err != nil {
 		return s, err
 	}
-	after, err := b.cpuByKind()
+	after, sleeps, err := b.usedIdly()
 	if err != nil {
 		return s, err
 	}
 	s.values, s.cpu = map[string]float64{}, cores{}
+	s.values[valueSleeps] = float64(sleeps-slept) / time.Since(begin).Seconds()
 	for kind, t := range after {
 		s.cpu[kind] = (t - before[kind]).Seconds() / time.Since(begin).Seconds()
 		switch kind {
@@ -186,6 +191,19 @@ func idle(ctx context.Context, b *bench) (s sample, err error) {
 		}
 	}
 	return s, nil
+}
+
+// usedIdly reads what the processes of the stack have used so far, and how often the threads of the pods have slept.
+func (b *bench) usedIdly() (cpu map[string]time.Duration, sleeps int64, err error) {
+	for _, p := range slices.Concat(b.kv, b.hub, b.keeper) {
+		n, err := proc.Sleeps(p.PID())
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", p.Name, err)
+		}
+		sleeps += n
+	}
+	cpu, err = b.cpuByKind()
+	return cpu, sleeps, err
 }
 
 // cpuByKind reads what the processes of the stack have used so far.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -44,6 +46,40 @@ func parseStat(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("%w: stime: %w", errFormat, err)
 	}
 	return time.Duration(utime+stime) * clockTick, nil
+}
+
+// Sleeps returns how often the threads that a process has now have gone to sleep since they started, which is how often
+// they have been woken up.
+func Sleeps(pid int) (n int64, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			return 0, err
+		}
+		of, err := parseSleeps(string(b))
+		if err != nil {
+			return 0, err
+		}
+		n += of
+	}
+	return n, nil
+}
+
+// parseSleeps takes the voluntary context switches out of the status of a thread.
+func parseSleeps(s string) (int64, error) {
+	for line := range strings.Lines(s) {
+		if name, rest, _ := strings.Cut(line, ":"); name == "voluntary_ctxt_switches" {
+			return strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("%w: no voluntary_ctxt_switches", errFormat)
 }
 
 // Memory is the resident memory of a process, in bytes.

@@ -40,6 +40,16 @@ func TestParseStatus(t *testing.T) {
 	}
 }
 
+func TestParseSleeps(t *testing.T) {
+	const text = "Name:\tx\nvoluntary_ctxt_switches:\t17\nnonvoluntary_ctxt_switches:\t3\n"
+	if n, err := parseSleeps(text); err != nil || n != 17 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := parseSleeps("Name:\tx\n"); !errors.Is(err, errFormat) {
+		t.Errorf("error = %v", err)
+	}
+}
+
 func TestOwnProcess(t *testing.T) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		t.Skip("no /proc here")
@@ -53,6 +63,14 @@ func TestOwnProcess(t *testing.T) {
 	}
 	if err := ResetPeak(os.Getpid()); err != nil {
 		t.Error(err)
+	}
+	before, err := Sleeps(os.Getpid())
+	if err != nil {
+		t.Error(err)
+	}
+	time.Sleep(20 * time.Millisecond)
+	if after, err := Sleeps(os.Getpid()); err != nil || after <= before {
+		t.Errorf("%d sleeps, then %d, %v", before, after, err)
 	}
 	if n, err := ReadIO(os.Getpid()); err != nil || n.Calls < 0 || n.Disk < 0 {
 		t.Errorf("ReadIO = %v, %v", n, err)

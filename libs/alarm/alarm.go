@@ -3,6 +3,7 @@ package alarm
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -12,10 +13,15 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/headwaterdb/headwater/libs/pulse"
 )
 
-// Every is how often a process reads the alarms again where another process may change them.
+// Every is about how often a process reads the alarms again where another process may change them.
 const Every = time.Second
+
+// ErrRow: the name of an alarm is not one that this release writes.
+var ErrRow = errors.New("the row of an alarm cannot be read")
 
 // Rows stores the alarms so that they survive a restart. *mvcc.Store is one.
 type Rows interface {
@@ -47,23 +53,26 @@ func Open(ctx context.Context, rows Rows) (*State, error) {
 	return a, a.Refresh(ctx)
 }
 
-// Refresh reads the rows again. Another process that serves the keyspace may have set or cleared an alarm.
+// Refresh reads the rows again. Another process that serves the keyspace may have set or cleared an alarm. Errors:
+// ErrRow, those of reading.
 func (a *State) Refresh(ctx context.Context) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	return a.refresh(ctx)
 }
 
-// Follow calls Refresh once per Every until ctx ends.
-func (a *State) Follow(ctx context.Context, log *slog.Logger) {
-	ticker := time.NewTicker(Every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+// TryRefresh is Refresh, but returns false at once while an alarm is being set or cleared.
+func (a *State) TryRefresh(ctx context.Context) (read bool, err error) {
+	if !a.changing.TryLock() {
+		return false, nil
+	}
+	defer a.changing.Unlock()
+	return true, a.refresh(ctx)
+}
+
+// Follow calls Refresh about once per Every, with the beats of p, until ctx ends.
+func (a *State) Follow(ctx context.Context, log *slog.Logger, p *pulse.Pulse) {
+	for p.Wait(ctx, Every) == nil {
 		if err := a.Refresh(ctx); err != nil && ctx.Err() == nil {
 			log.Warn("the alarms cannot be read", "error", err)
 		}
@@ -177,11 +186,11 @@ func parseAlarm(name string) (*pb.AlarmMember, error) {
 	kind, member, _ := strings.Cut(name, "/")
 	k, err := strconv.ParseInt(kind, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("alarm %q: %w", name, err)
+		return nil, fmt.Errorf("%w: %q: %w", ErrRow, name, err)
 	}
 	id, err := strconv.ParseUint(member, 16, 64)
 	if err != nil {
-		return nil, fmt.Errorf("alarm %q: %w", name, err)
+		return nil, fmt.Errorf("%w: %q: %w", ErrRow, name, err)
 	}
 	return &pb.AlarmMember{MemberID: id, Alarm: pb.AlarmType(k)}, nil
 }

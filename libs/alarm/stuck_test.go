@@ -42,8 +42,14 @@ func TestAlarmsAreReadWhileOneIsWritten(t *testing.T) {
 	case <-time.After(2 * time.Minute):
 		t.Error("reading the alarms waits for the disk")
 	}
+	if read, err := a.TryRefresh(context.Background()); read || err != nil {
+		t.Errorf("the rows were read while one is being written: %t, %v", read, err)
+	}
 	close(rows.release)
 	if err := <-set; err != nil || len(a.Alarms()) != 1 {
 		t.Fatal(err, a.Alarms())
+	}
+	if read, err := a.TryRefresh(context.Background()); !read || err != nil || len(a.Alarms()) != 0 {
+		t.Errorf("the rows have none: %t, %v, %v", read, err, a.Alarms())
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/fair"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/pulse"
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/revlog"
 	"github.com/headwaterdb/headwater/libs/server"
@@ -69,6 +70,9 @@ type Deployment struct {
 	GRPC   *server.GRPC
 
 	now func() time.Time // of leases and elections; nil: time.Now
+	// pulse is the beat of the elections that this pod takes part in, with which everything is done that is done about
+	// every second.
+	pulse pulse.Pulse
 
 	// joint commits what the keyspaces of a standalone server with --join-commits have little of each, so that all of
 	// it is one transaction; nil: they commit apart.

@@ -149,8 +149,6 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 	if err := d.AwaitStore(ctx, openAlarms); err != nil {
 		return fmt.Errorf("alarms: %w", err)
 	}
-	// Other pods set and clear alarms too.
-	k.Go("alarms", func(ctx context.Context) error { k.Alarms.Follow(ctx, d.Log); return nil })
 	k.Go("keyspace", k.watchDeleted)
 	k.Go("store", k.checkStore)
 	return nil
@@ -176,13 +174,15 @@ func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (
 	return err
 }
 
-// campaign makes this pod stand for a place that only one pod has at a time, and calls work for each of its terms. ttl
-// 0 means the default of elections.
-func (k *Keyspace) campaign(place string, ttl time.Duration, work func(context.Context, *election.Term) error) error {
+// campaign makes this pod stand for a place that only one pod has at a time, and calls work for each of its terms.
+// ttl and renew are those of election.Options; 0: their defaults.
+func (k *Keyspace) campaign(
+	place string, ttl, renew time.Duration, work func(context.Context, *election.Term) error,
+) error {
 	d := k.d
 	candidate, err := election.New(d.Engine, election.Options{
 		Key:    append(slices.Clone(k.Place.Coordination), place+"/"...),
-		Holder: d.holder(), TTL: ttl, Now: d.now, Logger: d.Log,
+		Holder: d.holder(), TTL: ttl, Renew: renew, Beat: d.pulse.Beat, Now: d.now, Logger: d.Log,
 	})
 	if err != nil {
 		return err

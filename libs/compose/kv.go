@@ -20,6 +20,10 @@ import (
 // removal (compact --physical) waits for the next compactor.
 const compactorTTL = 3 * time.Second
 
+// compactorRenew is the time between two renewals of the compactor's term. It is that of the other checks of a pod
+// without clients, so that a kv pod wakes up once a second for all of them. The term leaves room for one more attempt.
+const compactorRenew = time.Second
+
 // kvPart owns reads, writes and maintenance, and Lock and Election, which use the whole API.
 func kvPart(k *Keyspace) part {
 	c := k.d.Config
@@ -139,7 +143,7 @@ func electedCompactorPart(k *Keyspace) part {
 		if _, err := k.planner(); err != nil {
 			return err
 		}
-		return k.campaign("compactor", compactorTTL, k.compact)
+		return k.campaign("compactor", compactorTTL, compactorRenew, k.compact)
 	}}
 }
 

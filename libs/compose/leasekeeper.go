@@ -104,7 +104,7 @@ func shardedLeasesPart(k *Keyspace) part {
 				return err
 			}
 			s, err = shards.New(k.Store, d.Engine, append(slices.Clone(k.Place.Coordination), "lease/"...),
-				shards.Options{Self: address, Dial: k.dialLeaseKeeper, Now: d.now, Logger: d.Log})
+				shards.Options{Self: address, Dial: k.dialLeaseKeeper, Now: d.now, Logger: d.Log, Beat: d.pulse.Beat})
 			return err
 		},
 		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(s), k.Header, k.Store) },

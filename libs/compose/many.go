@@ -155,7 +155,7 @@ func (k *Keyspace) openOfMany(ctx context.Context, o mvcc.Options) (err error) {
 	cluster := k.Store.Meta().ClusterID
 	k.Subject = feed.Name(fmt.Sprint(k.Place.ID), cluster)
 	k.Member, k.Header = manyMember, header(cluster, manyMember)
-	k.Go("alarms", func(ctx context.Context) error { k.Alarms.Follow(ctx, d.Log); return nil })
+	k.Go("alarms", func(ctx context.Context) error { k.Alarms.Follow(ctx, d.Log, &d.pulse); return nil })
 	return nil
 }
 
@@ -189,8 +189,8 @@ func (n *followingHub) openOfMany() error {
 	log := m.heads.Log(k.Store, m.d.Shard(k.Place.ID), m.d.Beside(k.Place.ID).Head)
 	n.follower = feed.NewFollower(log, nil, feed.FollowerOptions{
 		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Auth: n.recheck,
-		Logger: k.d.Log,
-		Poll:   manyPoll, Check: manyCheck, WindowEntries: manyWindowEntries, WindowBytes: manyWindowBytes,
+		Logger: k.d.Log, Pulse: &k.d.pulse,
+		Poll: manyPoll, Check: manyCheck, WindowEntries: manyWindowEntries, WindowBytes: manyWindowBytes,
 	})
 	if k.d.Bus == nil {
 		return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
 const patience = 2 * time.Minute
@@ -152,7 +153,7 @@ func TestStoreCheck(t *testing.T) {
 	p.SetReady(true, "")
 	var down error
 	c := storeCheck{
-		head: func(context.Context) (int64, error) { return 1, down },
+		read: func(context.Context) error { return down },
 		tell: p.ready.setStore, log: p.Log,
 	}
 	expect := func(ready bool) {
@@ -183,6 +184,44 @@ func TestStoreCheck(t *testing.T) {
 	down = nil
 	c.once(t.Context())
 	expect(true)
+}
+
+// TestStoreCheckReads: an alarm that this release does not know is no reason to be unready, a format is.
+func TestStoreCheckReads(t *testing.T) {
+	p := openPod(t, testConfig())
+	k := p.keyspaces.first
+	expect := func(want error) {
+		t.Helper()
+		if err := k.readAlarms(t.Context()); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	expect(nil)
+	if err := k.Store.SetAlarm(t.Context(), "of a later release", true); err != nil {
+		t.Fatal(err)
+	}
+	expect(nil)
+	x, err := p.Engine.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Discard()
+	row := append(bytes.Clone(k.Place.Prefix), 'd')
+	head, err := x.Get(t.Context(), row)
+	if err != nil || len(head) == 0 {
+		t.Fatalf("the head is %q, %v", head, err)
+	}
+	head = bytes.Clone(head)
+	head[0] |= 0x40
+	x.Set(row, head)
+	done, err := x.Commit(t.Context())
+	if err == nil {
+		_, err = done.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(mvcc.ErrNewerFormat)
 }
 
 // TestDrain: the order of a stop.

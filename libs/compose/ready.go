@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/alarm"
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
@@ -100,24 +101,33 @@ func (r *readiness) check(context.Context) error {
 	return r.err()
 }
 
-// checkStore turns readiness off while this pod cannot reach the store, so that routers choose other pods.
+// checkStore turns readiness off while this pod cannot reach the store, so that routers choose other pods. It reads the
+// alarms, which other pods set and clear too.
 func (k *Keyspace) checkStore(ctx context.Context) error {
-	ticker := time.NewTicker(storeCheckEvery)
-	defer ticker.Stop()
-	c := storeCheck{head: k.Store.Head, tell: k.d.ready.setStore, log: k.d.Log}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			c.once(ctx)
-		}
+	c := storeCheck{read: k.readAlarms, tell: k.d.ready.setStore, log: k.d.Log}
+	for k.d.pulse.Wait(ctx, storeCheckEvery) == nil {
+		c.once(ctx)
 	}
+	return nil
+}
+
+// readAlarms reads the alarms again. It returns an error only if the store cannot be reached, or a later release has
+// activated what this one does not know.
+func (k *Keyspace) readAlarms(ctx context.Context) error {
+	read, err := k.Alarms.TryRefresh(ctx)
+	switch {
+	case !read: // an alarm is being set, which may wait for the store
+		_, err = k.Store.Head(ctx)
+	case errors.Is(err, alarm.ErrRow):
+		k.d.Log.Warn("the alarms cannot be read", "error", err)
+		return nil
+	}
+	return err
 }
 
 // storeCheck reports when the store cannot be reached, and when it can again.
 type storeCheck struct {
-	head     func(context.Context) (int64, error)
+	read     func(context.Context) error
 	tell     func(error)
 	log      *slog.Logger
 	failures int // in a row
@@ -126,7 +136,7 @@ type storeCheck struct {
 func (c *storeCheck) once(ctx context.Context) {
 	attempt, cancel := context.WithTimeout(ctx, storeCheckTimeout)
 	defer cancel()
-	_, err := c.head(attempt)
+	err := c.read(attempt)
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:

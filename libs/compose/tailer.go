@@ -17,7 +17,7 @@ const tailerTTL = 1500 * time.Millisecond
 
 // startTailer campaigns for the place of the tailer. The tailer begins at the follower's position.
 func (k *Keyspace) startTailer(follower *feed.Follower) error {
-	return k.campaign("tailer", tailerTTL, func(ctx context.Context, t *election.Term) error {
+	return k.campaign("tailer", tailerTTL, 0, func(ctx context.Context, t *election.Term) error {
 		tailer := feed.NewTailer(k.Store, k.d.Bus, feed.TailerOptions{
 			Keyspace: k.Subject, Ballot: t.Ballot(), From: follower.Position(), Logger: k.d.Log,
 		})

@@ -178,6 +178,7 @@ func (n *followingHub) open() {
 	k.OnClose(n.closeHub)
 	n.follower = feed.NewFollower(k.Store, k.d.Bus, feed.FollowerOptions{
 		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Auth: n.recheck, Logger: k.d.Log,
+		Pulse: &k.d.pulse,
 	})
 }
 

@@ -47,6 +47,8 @@ type Options struct {
 	// Group is the group whose transactions this candidate shares. Key must begin with the group's prefix. Default: a
 	// group of its own.
 	Group *Group
+	// Beat is that of a candidate without a Group: see GroupOptions.Beat.
+	Beat func()
 
 	// Eligible says whether the candidate may claim now. A candidate that may not still observes, so that it need not
 	// wait once it may; Nudge reports that. It is called from Run's goroutine. Default: always.

@@ -24,6 +24,9 @@ type GroupOptions struct {
 	// returns the time after which it wants to be called again at the latest; 0: at the next beat. It is called from
 	// Run's goroutine and must be quick.
 	Beside func(rows []Row, txn engine.Txn) time.Duration
+	// Beat, if set, is called when a beat begins, so that other work can be done while the process is awake. It must be
+	// quick, and it may be called from any goroutine.
+	Beat func()
 
 	// Now reads the clock of all candidates of the group. Default: time.Now.
 	Now    func() time.Time
@@ -67,7 +70,7 @@ func NewGroup(store engine.Store, o GroupOptions) (*Group, error) {
 
 // alone returns a group for a candidate that has none.
 func alone(c *Candidate) *Group {
-	g := newGroup(c.store, GroupOptions{Now: c.o.Now, Logger: c.o.Logger})
+	g := newGroup(c.store, GroupOptions{Beat: c.o.Beat, Now: c.o.Now, Logger: c.o.Logger})
 	g.span = engine.Range{Begin: c.keys.ballot, End: after(c.keys.renewal), NoConflict: true}
 	return g
 }
@@ -121,6 +124,9 @@ func (g *Group) Hurry() {
 func (g *Group) Run(ctx context.Context) error {
 	failures := 0
 	for ctx.Err() == nil {
+		if g.o.Beat != nil {
+			g.o.Beat()
+		}
 		again, err := g.beat(ctx)
 		switch {
 		case err == nil:

@@ -203,7 +203,7 @@ func TestServiceRoundTrips(t *testing.T) {
 		prepare, do   func(f *farStack)
 	}{
 		{"Grant", 5, 3, nil, func(f *farStack) { f.grant(id) }},
-		{"Revoke with 10,000 keys", 18, 16, loaded, func(f *farStack) {
+		{"Revoke with 10,000 keys", 37, 16, loaded, func(f *farStack) {
 			_, err := f.client.Revoke(f.Context(), id)
 			f.must(err)
 		}},

@@ -7,7 +7,7 @@
 // One Tailer per keyspace is enough; package election decides which pod runs it. The Tailer reads the log after its
 // position whenever a nudge comes, the head changes, or Poll has passed. It publishes what it has read in frames that
 // form a chain: each frame is complete for the revisions in (Prev, Upto], and the next one begins at Upto. While
-// there is nothing new, the Tailer sends heartbeats.
+// there is nothing new, the Tailer sends heartbeats, soon only one a second.
 //
 // A Follower subscribes first, reads the head, reads its window (the last entries before the head, as many as its
 // bounds allow) and is ready when it has applied all up to that head. From then on every frame, and every read of the
@@ -18,8 +18,10 @@
 //   - a span that begins later shows a gap: the Follower reads the log up to the span, then checks the frame again.
 //     An entry that came without its payload, or is damaged, is a gap too.
 //
-// If no frame has come for Poll, the Follower reads the log itself until one comes, at most once per DirectPause. A
-// Follower without a bus always does so, without the pause.
+// If no frame has come for Poll, the Follower has the store report the next change of the head. If the frame that
+// belongs to it does not come within LateFrame, the Follower reads the log itself until a frame comes, at most once per
+// DirectPause. It also does so after a silence of silenceFactor times Poll. A Follower without a bus always does so,
+// without the pause.
 //
 // Heads serves a process that follows many keyspaces. It waits for the bell of their shard, and when the bell rings
 // it reads the heads of the shard, once for all of them. A SharedLog is the log of a keyspace whose head is known in

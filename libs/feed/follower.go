@@ -11,6 +11,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/pulse"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
@@ -20,12 +21,17 @@ const (
 	// them, clients that resume need not each read the log.
 	DefaultWindowEntries = 10_000
 	DefaultWindowBytes   = 16 << 20
-	// DefaultPoll is how long the follower waits for a frame before it reads the log itself.
-	DefaultPoll = 500 * time.Millisecond
+	// DefaultPoll is how long the follower waits for a frame before it asks the store to report the next change of the
+	// head, and silenceFactor times that before it reads the log itself. A tailer without entries sends few heartbeats,
+	// so a silent bus says little; but when the head changes, a frame must come within LateFrame.
+	DefaultPoll   = 500 * time.Millisecond
+	silenceFactor = 5
+	// LateFrame is how long after a change of the head the follower waits for the frame that reports it.
+	LateFrame = 200 * time.Millisecond
 	// DirectPause is the shortest time between two reads while there is a bus but no frames come. All hubs read the log
 	// then.
 	DirectPause = 20 * time.Millisecond
-	// DefaultCheck is how often the position is compared with the head.
+	// DefaultCheck is about how often the position is compared with the head.
 	DefaultCheck = time.Second
 	// DefaultStallAfter is the Lag from which the follower counts as stalled.
 	DefaultStallAfter = 10 * time.Second
@@ -60,7 +66,9 @@ type FollowerOptions struct {
 	// WindowEntries and WindowBytes are as DefaultWindowEntries says. Negative: no window.
 	WindowEntries, WindowBytes int
 	Poll, Check, StallAfter    time.Duration
-	Logger                     *slog.Logger
+	// Pulse is the beat with which the position is compared with the head. Default: none.
+	Pulse  *pulse.Pulse
+	Logger *slog.Logger
 }
 
 // Follower applies the log. It is used for one Run.
@@ -152,14 +160,18 @@ func (f *Follower) Run(ctx context.Context) error {
 
 // follow applies frames and reads until ctx ends or history is lost.
 func (f *Follower) follow(ctx context.Context, w *waiter) {
-	poll := time.NewTicker(f.o.Poll)
+	poll := time.NewTimer(f.o.Poll)
 	defer poll.Stop()
+	late := time.NewTimer(0) // LateFrame after a change of the head
+	late.Stop()
+	defer late.Stop()
 	lastFrame := time.Now()
 	direct, due := f.bus == nil, true // due: the log must be read
 	now := make(chan struct{})
 	close(now)
 	r := newPauses()
 	damaged := int64(-1) // the position at which damage has been reported
+	wanted := int64(0)   // the head may have reached it
 	for ctx.Err() == nil {
 		var err error
 		if due {
@@ -178,14 +190,32 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 				lastFrame, direct = time.Now(), false
 				err = f.takeFrames(ctx)
 			case <-w.fired:
-				if w.took(); direct {
+				if rev := w.took(); direct {
 					f.restrain(ctx)
 					due = true
+				} else {
+					poll.Reset(f.o.Poll) // the store is asked again only then
+					if rev > f.chain.at {
+						wanted = rev
+						late.Reset(LateFrame)
+					}
+				}
+			case <-late.C:
+				if f.chain.at < wanted {
+					direct, due = true, true
 				}
 			case <-poll.C:
-				if direct = f.bus == nil || time.Since(lastFrame) >= f.o.Poll; direct {
-					due = true
+				next := f.o.Poll
+				switch silent := time.Since(lastFrame); {
+				case f.bus == nil || silent >= silenceFactor*f.o.Poll:
+					direct, due = true, true
+				case silent >= f.o.Poll:
+					w.ask(f.chain.at + 1)
+					next = silenceFactor*f.o.Poll - silent
+				default:
+					next -= silent
 				}
+				poll.Reset(next)
 			case <-f.fresh.behind:
 				due = true
 			case <-f.fresh.ahead:

@@ -99,7 +99,7 @@ func TestFrames(t *testing.T) {
 		if s.Reads != reads || s.Gaps != 0 || s.Stalled || s.Lag > 2*DefaultCheck {
 			t.Errorf("%d reads before: %+v", reads, s)
 		}
-		if ts := tailer.Stats(); ts.Position != f.Position() || ts.Heartbeats < 200 || ts.Heartbeats > 400 ||
+		if ts := tailer.Stats(); ts.Position != f.Position() || ts.Heartbeats < 50 || ts.Heartbeats > 70 ||
 			ts.Lost != 0 {
 			t.Errorf("%+v", ts)
 		}
@@ -178,6 +178,7 @@ func TestNoTailer(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()
 		f, h := start(t, g, log, b, nil)
+		time.Sleep(DefaultPoll)
 		for range 50 {
 			head := log.commit(1, 7)
 			time.Sleep(DefaultPoll)
@@ -198,6 +199,65 @@ func TestNoTailer(t *testing.T) {
 			t.Errorf("%d reads in %v", n, length)
 		}
 	})
+}
+
+// TestSilence: heartbeats become few when there are no entries, and the follower asks the log for nothing meanwhile. If
+// the tailer goes then, entries come LateFrame later, and the follower reads the log at once from then on.
+func TestSilence(t *testing.T) {
+	bubble(t, func(t *testing.T, g *group) {
+		log, b := newFakeLog(), bus.NewLocal()
+		tailer := NewTailer(log, b, TailerOptions{Keyspace: keyspace, Ballot: 1})
+		stop := g.run(tailer.Run)
+		f, h := start(t, g, log, b, nil)
+		time.Sleep(10 * time.Second)
+		beats, reads := tailer.Stats().Heartbeats, f.Stats().Reads
+		const length = time.Minute
+		time.Sleep(length)
+		if n := tailer.Stats().Heartbeats - beats; n > int64(length/(heartbeatIdleFactor*DefaultHeartbeat))+1 {
+			t.Errorf("%d heartbeats in %v", n, length)
+		}
+		if n := f.Stats().Reads - reads; n != 0 {
+			t.Errorf("%d reads of the log", n)
+		}
+		time.Sleep(heartbeatIdleFactor * DefaultHeartbeat / 2) // the silence lasts long enough
+		stop()
+		time.Sleep(DefaultPoll)
+		head := log.commit(1, 1)
+		time.Sleep(LateFrame + time.Millisecond)
+		if f.Position() != head {
+			t.Errorf("at %d %v after the head was %d", f.Position(), LateFrame, head)
+		}
+		head = log.commit(1)
+		time.Sleep(DirectPause)
+		synctest.Wait()
+		if f.Position() != head {
+			t.Errorf("at %d, the head is %d", f.Position(), head)
+		}
+		h.check(log)
+	})
+}
+
+// TestFramesEnd: wherever in the follower's waits the last frame comes, the entries after it come no later than the
+// runbooks say.
+func TestFramesEnd(t *testing.T) {
+	for idle := time.Duration(0); idle < 2*time.Second; idle += 100 * time.Millisecond {
+		bubble(t, func(t *testing.T, g *group) {
+			log, b := newFakeLog(), bus.NewLocal()
+			stop := g.run(NewTailer(log, b, TailerOptions{Keyspace: keyspace, Ballot: 1}).Run)
+			f, h := start(t, g, log, b, func(o *FollowerOptions) { o.Check = time.Hour })
+			time.Sleep(10*time.Second + idle)
+			log.commit(1)
+			time.Sleep(time.Millisecond)
+			stop()
+			head := log.commit(1)
+			time.Sleep(DefaultPoll + LateFrame)
+			synctest.Wait()
+			if f.Position() != head {
+				t.Errorf("after %v of rest: at %d, the head is %d", idle, f.Position(), head)
+			}
+			h.check(log)
+		})
+	}
 }
 
 // TestTailerGoesAndComes: the follower goes on by itself, and stops reading the log when there is a tailer again.

@@ -69,14 +69,7 @@ func (f *freshness) compare(head, before, now int64, began time.Time) {
 
 // check compares the position with the head until ctx ends.
 func (f *Follower) check(ctx context.Context) {
-	tick := time.NewTicker(f.o.Check)
-	defer tick.Stop()
-	for was := false; ; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	for was := false; f.o.Pulse.Wait(ctx, f.o.Check) == nil; {
 		began, before := time.Now(), f.position.Load()
 		h, err := head(ctx, f.log)
 		if err == nil {

@@ -15,13 +15,17 @@ import (
 
 // Times of a Tailer.
 const (
-	// DefaultHeartbeat is the longest pause between two frames.
-	DefaultHeartbeat = 200 * time.Millisecond
+	// DefaultHeartbeat is the longest pause between two frames soon after entries: the first heartbeatsSoon heartbeats
+	// tell followers that have lost the last entries. After them the pause is heartbeatIdleFactor times as long,
+	// because each heartbeat wakes up all hubs.
+	DefaultHeartbeat    = 200 * time.Millisecond
+	heartbeatsSoon      = 3
+	heartbeatIdleFactor = 5
 	// DefaultTailerPoll is how often the tailer reads the log if nothing reports new entries. After a read that found
-	// nothing the pause is pollIdleFactor times as long, because nudges and the store usually report a change much
-	// sooner.
+	// nothing the pause is pollIdleFactor times as long: nudges and the store report a change much sooner, and a hub
+	// that finds itself behind the head reads the log.
 	DefaultTailerPoll = 500 * time.Millisecond
-	pollIdleFactor    = 2
+	pollIdleFactor    = 10
 	// nudgesTrusted is how long the tailer waits for another nudge after one. Only then does it also ask the store to
 	// report a change, which costs the store and the tailer more than the next read.
 	nudgesTrusted = 10 * time.Millisecond
@@ -42,7 +46,7 @@ type TailerOptions struct {
 	// From is the revision after which the tailer begins; 0: the log's head when Run begins.
 	From int64
 	// Heartbeat and Poll: see DefaultHeartbeat, DefaultTailerPoll. The heartbeat should be below half of the
-	// followers' Poll.
+	// followers' Poll, which has the same factor when there are no entries.
 	Heartbeat, Poll time.Duration
 	Logger          *slog.Logger
 }
@@ -55,6 +59,7 @@ type Tailer struct {
 	at       int64 // everything up to it has been published
 	compact  int64
 	lastSent time.Time
+	sent     int           // heartbeats since the last entries
 	readAt   time.Time     // begin of the last read
 	pause    time.Duration // from then to the next
 	nudged   bool          // a nudge ended the last wait
@@ -164,6 +169,9 @@ func (t *Tailer) publish(ctx context.Context) (more bool, err error) {
 // send publishes a frame. An empty span makes a heartbeat.
 func (t *Tailer) send(s span) {
 	t.lastSent = time.Now()
+	if t.sent++; len(s.entries) > 0 {
+		t.sent = 0
+	}
 	t.frames.Add(1)
 	t.entries.Add(int64(len(s.entries)))
 	for _, p := range s.entries {
@@ -188,7 +196,7 @@ func (t *Tailer) send(s span) {
 func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
 	poll := time.NewTimer(t.idle)
 	defer poll.Stop()
-	beat := time.NewTimer(t.o.Heartbeat - time.Since(t.lastSent))
+	beat := time.NewTimer(t.heartbeat() - time.Since(t.lastSent))
 	defer beat.Stop()
 	if !t.nudged {
 		w.ask(t.at + 1)
@@ -213,13 +221,21 @@ func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
 		case <-beat.C:
 			t.heartbeats.Add(1)
 			t.send(span{prev: t.at, upto: t.at, auth: t.log.AuthNumber()})
-			beat.Reset(t.o.Heartbeat)
+			beat.Reset(t.heartbeat())
 		case <-poll.C:
 			return
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// heartbeat is the longest pause before the next frame.
+func (t *Tailer) heartbeat() time.Duration {
+	if t.sent >= heartbeatsSoon {
+		return heartbeatIdleFactor * t.o.Heartbeat
+	}
+	return t.o.Heartbeat
 }
 
 func (t *Tailer) moveTo(rev int64) {

@@ -78,8 +78,8 @@ func TestTailerFrames(t *testing.T) {
 				t.Errorf("at %d of %d after %d entries", at, head, n)
 			}
 		}
-		time.Sleep(10 * DefaultHeartbeat)
-		if all := fs.take(); len(all) < 9 || len(all) > 11 {
+		time.Sleep((heartbeatsSoon + heartbeatIdleFactor) * DefaultHeartbeat)
+		if all := fs.take(); len(all) < heartbeatsSoon || len(all) > heartbeatsSoon+2 {
 			t.Errorf("%d heartbeats", len(all))
 		} else if end, n := checkChain(t, all, at); end != at || n != 0 {
 			t.Errorf("at %d after %d entries", end, n)

@@ -6,8 +6,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Alarms returns the names of the alarms that are set, in byte order. Alarms survive restarts. Errors: ErrUnavailable,
-// the context's.
+// Alarms returns the names of the alarms that are set, in byte order. Alarms survive restarts. Over a network it reads
+// the head of the same state too, because a process without requests may read nothing else for a long time: so the
+// Store learns that the format is a later release's, or that there are other users and roles. Errors: ErrUnavailable,
+// ErrNewerFormat, the context's.
 func (s *Store) Alarms(ctx context.Context) ([]string, error) {
 	var names []string
 	begin := s.rows.meta(metaAlarm)
@@ -15,6 +17,12 @@ func (s *Store) Alarms(ctx context.Context) ([]string, error) {
 		names = nil
 		it := snap.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin), KeysOnly: true})
 		defer it.Close()
+		if !s.limits.Dense {
+			state := s.readState(ctx, snap)
+			if _, err := state.learn(ctx); err != nil {
+				return err
+			}
+		}
 		for it.Next() {
 			names = append(names, string(it.Key()[len(begin):]))
 		}

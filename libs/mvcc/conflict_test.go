@@ -97,6 +97,20 @@ func TestOvertaken(t *testing.T) {
 			other: put(&mvcc.PutRequest{Key: key, Lease: 7}),
 		},
 		{
+			name: "a revoke of many keys while one of them is put",
+			setup: func(ctx context.Context, s *mvcc.Store) error {
+				if _, err := s.LeaseGrant(ctx, 7, 1, nil); err != nil {
+					return err
+				}
+				return attachMany(ctx, s, 7, 100)
+			},
+			held: rev(func(ctx context.Context, s *mvcc.Store) error {
+				_, err := s.LeaseRevoke(ctx, 7, nil)
+				return err
+			}),
+			other: put(&mvcc.PutRequest{Key: []byte("many/0050"), Lease: 7}),
+		},
+		{
 			name: "a lease granted twice",
 			held: rev(func(ctx context.Context, s *mvcc.Store) error {
 				_, err := s.LeaseGrant(ctx, 7, 1, nil)

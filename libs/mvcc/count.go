@@ -20,12 +20,20 @@ const (
 	// reads. If there is more, the count walks over the keys.
 	netEntries = 2048
 	netBytes   = 1 << 20
+	// walkBuckets sets how many keys of a piece are walked over before the rest of its buckets is: as many as so many
+	// buckets may have. Only what has been filled a moment ago, and has not been split since, has more.
+	walkBuckets = 2
+	// countTriesMax is how many snapshots may become too old for a count, one of which may have been old before.
+	countTriesMax = 3
 )
 
 // stretch is a piece of a range of keys whose number is in counters, or that has to be walked over.
 type stretch struct {
 	begin, end []byte // end is nil: to the end
 	counted    bool
+	// of are the buckets of which the piece is a part, if their counters together are the number of their keys; else
+	// nil.
+	of *span
 }
 
 // stretches cuts a range into pieces.
@@ -44,13 +52,17 @@ func (b *buckets) stretches(key, end []byte) (out []stretch) {
 			p.end = b.starts[next]
 		}
 		i = next
+		all, exact := span{p.begin, p.end}, p.counted
 		if bytes.Compare(p.begin, key) < 0 {
 			p.begin, p.counted = key, false
 		}
 		if end != nil && (p.end == nil || bytes.Compare(p.end, end) > 0) {
 			p.end, p.counted = end, false
 		}
-		if n := len(out); n > 0 && out[n-1].counted == p.counted {
+		if exact && !p.counted {
+			p.of = &all
+		}
+		if n := len(out); n > 0 && out[n-1].counted == p.counted && out[n-1].of == nil && p.of == nil {
 			out[n-1].end = p.end
 			continue
 		}
@@ -108,13 +120,20 @@ func (s *Store) countLatest(
 	for {
 		// Read what the buckets in memory say together with the proof that they are the right ones.
 		parts := known.stretches(key, end)
-		if len(parts) > stretchesMax || !slices.ContainsFunc(parts, func(p stretch) bool { return p.counted }) {
+		helps := func(p stretch) bool { return p.counted || p.of != nil }
+		if len(parts) > stretchesMax || !slices.ContainsFunc(parts, helps) {
 			return 0, false, nil
 		}
 		change, its := s.scanChange(ctx, r), s.scanStretches(ctx, r, parts)
 		last, err := s.parseChange(change)
 		if err == nil && last.number == known.number {
-			n, err = sumStretches(parts, its, spend)
+			n, err = s.sumStretches(ctx, r, parts, its, spend)
+		} else if err == nil && len(parts) == 1 && !parts[0].counted {
+			// Where the buckets begin does not matter to a range with few keys.
+			var whole bool
+			if n, whole, err = walkKeys(its[0], s.walkMost(), spend); whole && err == nil {
+				return n, true, its[0].Close()
+			}
 		}
 		for _, it := range its {
 			err = errors.Join(err, it.Close())
@@ -131,41 +150,132 @@ func (s *Store) countLatest(
 // scanStretches starts to read what the pieces of a range need.
 func (s *Store) scanStretches(ctx context.Context, r engine.Reader, parts []stretch) (its []engine.Iterator) {
 	for _, p := range parts {
-		rng := engine.Range{NoConflict: true, KeysOnly: !p.counted}
-		table, row := byte(tableIdx), s.rows.idx
 		if p.counted {
-			table, row = tableCounter, s.rows.counter
+			its = append(its, s.scanCounters(ctx, r, span{p.begin, p.end}))
+		} else {
+			its = append(its, s.scanKeys(ctx, r, span{p.begin, p.end}))
 		}
-		rng.Begin, rng.End = row(nil, p.begin), s.rows.table(nil, table+1)
-		if p.end != nil {
-			rng.End = row(nil, p.end)
-		}
-		its = append(its, r.Scan(ctx, rng))
 	}
 	return its
 }
 
-func sumStretches(parts []stretch, its []engine.Iterator, spend func() error) (n int64, err error) {
+// scanCounters starts to read the counters of the buckets that begin in a span. Its end may be nil: there is none.
+func (s *Store) scanCounters(ctx context.Context, r engine.Reader, in span) engine.Iterator {
+	rng := engine.Range{
+		Begin: s.rows.counter(nil, in.key), End: s.rows.table(nil, tableCounter+1), NoConflict: true,
+	}
+	if in.end != nil {
+		rng.End = s.rows.counter(nil, in.end)
+	}
+	return r.Scan(ctx, rng)
+}
+
+// scanKeys starts to read the keys of a span. Its end may be nil: there is none.
+func (s *Store) scanKeys(ctx context.Context, r engine.Reader, in span) engine.Iterator {
+	rng := engine.Range{
+		Begin: s.rows.idx(nil, in.key), End: s.rows.table(nil, tableIdx+1), KeysOnly: true, NoConflict: true,
+	}
+	if in.end != nil {
+		rng.End = s.rows.idx(nil, in.end)
+	}
+	return r.Scan(ctx, rng)
+}
+
+// sumStretches adds up the numbers of keys of some pieces, which its read.
+func (s *Store) sumStretches(
+	ctx context.Context, r engine.Reader, parts []stretch, its []engine.Iterator, spend func() error,
+) (n int64, err error) {
 	for i, it := range its {
-		for it.Next() {
-			if err := spend(); err != nil {
+		sum := int64(0)
+		switch p := parts[i]; {
+		case p.counted:
+			sum, err = sumCounters(it, spend)
+		case p.of != nil:
+			sum, err = s.countPart(ctx, r, p, it, spend)
+		default:
+			sum, _, err = walkKeys(it, -1, spend)
+		}
+		if err != nil {
+			return 0, err
+		}
+		n += sum
+	}
+	return n, nil
+}
+
+func sumCounters(it engine.Iterator, spend func() error) (n int64, err error) {
+	for it.Next() {
+		if err := spend(); err != nil {
+			return 0, err
+		}
+		keys, ok := engine.ParseCounter(it.Value())
+		if !ok {
+			return 0, fmt.Errorf("%w: a counter of keys has %d bytes", ErrCorrupt, len(it.Value()))
+		}
+		n += keys
+	}
+	return n, it.Err()
+}
+
+// walkKeys counts the keys that it reads, at most most of them; negative: all. whole says that there are no more.
+func walkKeys(it engine.Iterator, most int64, spend func() error) (n int64, whole bool, err error) {
+	for ; n != most; n++ {
+		if !it.Next() {
+			return n, true, it.Err()
+		}
+		if err := spend(); err != nil {
+			return n, false, err
+		}
+	}
+	return n, false, nil
+}
+
+// walkMost is how many keys are walked over before the rest of their buckets is.
+func (s *Store) walkMost() int64 { return walkBuckets * int64(s.o.CountKeys) }
+
+// countPart counts a piece of some buckets. It walks over the keys of the piece, which it reads, and where they are
+// many also over those of the rest of the buckets, and subtracts these from what the counters say. It ends when it has
+// been through either. So a prefix that has nearly all keys of a bucket is counted at once, however large the bucket
+// still is.
+func (s *Store) countPart(
+	ctx context.Context, r engine.Reader, p stretch, it engine.Iterator, spend func() error,
+) (n int64, err error) {
+	n, whole, err := walkKeys(it, s.walkMost(), spend)
+	if whole || err != nil {
+		return n, err
+	}
+	its := []engine.Iterator{s.scanCounters(ctx, r, *p.of)}
+	if !bytes.Equal(p.begin, p.of.key) {
+		its = append(its, s.scanKeys(ctx, r, span{p.of.key, p.begin}))
+	}
+	if p.end != nil && !bytes.Equal(p.end, p.of.end) {
+		its = append(its, s.scanKeys(ctx, r, span{p.end, p.of.end}))
+	}
+	defer func() {
+		for _, it := range its {
+			err = errors.Join(err, it.Close())
+		}
+	}()
+	all, err := sumCounters(its[0], spend)
+	if err != nil {
+		return 0, err
+	}
+	for _, rest := range its[1:] {
+		for rest.Next() {
+			if err := errors.Join(spend(), spend()); err != nil {
 				return 0, err
 			}
-			if !parts[i].counted {
-				n++
-				continue
+			if !it.Next() {
+				return n, it.Err()
 			}
-			keys, ok := engine.ParseCounter(it.Value())
-			if !ok {
-				return 0, fmt.Errorf("%w: a counter of keys has %d bytes", ErrCorrupt, len(it.Value()))
-			}
-			n += keys
+			n++
+			all--
 		}
-		if err := it.Err(); err != nil {
+		if err := rest.Err(); err != nil {
 			return 0, err
 		}
 	}
-	return n, nil
+	return all, nil
 }
 
 // count counts the keys of the range from key on at the query's revision.
@@ -174,10 +284,17 @@ func (q *query) count(ctx context.Context, key []byte) (n int64, err error) {
 		return 0, nil
 	}
 	n, ok, err := q.countIndexed(ctx, key)
+	tries := 1
 	for stale := 0; errors.Is(err, engine.ErrTooOld) && q.snap != nil && stale < staleScansMax; stale++ {
-		if err = q.refresh(ctx); err == nil { // otherwise the reader's head is not known
-			n, ok, err = q.countIndexed(ctx, key)
+		if err = q.refresh(ctx); err != nil { // the reader's head is not known
+			continue
 		}
+		if tries == countTriesMax {
+			ok = false // a scan goes on where a snapshot has ended
+			break
+		}
+		tries++
+		n, ok, err = q.countIndexed(ctx, key)
 	}
 	if ok || err != nil {
 		return n, err

@@ -176,10 +176,15 @@ func runCounts(t *testing.T, v variant) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var keepers, clients sync.WaitGroup
-		for _, s := range stores {
+		for i, s := range stores {
 			keepers.Go(func() {
+				r := rand.New(rand.NewPCG(seed, uint64(1000+i)))
 				for ctx.Err() == nil {
-					_, err := s.StepBuckets(ctx)
+					step := s.StepBuckets
+					if r.IntN(2) == 0 {
+						step = s.BeginSplits
+					}
+					_, err := step(ctx)
 					if err != nil && ctx.Err() == nil && !errors.Is(err, mvcc.ErrUnavailable) {
 						t.Error(err)
 					}

@@ -28,7 +28,20 @@ func (s *Store) Fits(p *PutRequest) bool { return s.fits(p) }
 // StepBuckets does what is to be done about the buckets of the count index, as much as fits one transaction; more says
 // that there was anything.
 func (s *Store) StepBuckets(ctx context.Context) (more bool, err error) {
-	_, did, err := s.stepBuckets(ctx, false)
+	_, did, err := s.stepBuckets(ctx, false, true)
+	return did > stepTooEarly, err
+}
+
+// BeginSplits does what may be done about the buckets while groups are under way that have not seen the last change;
+// more says that there was anything.
+func (s *Store) BeginSplits(ctx context.Context) (more bool, err error) {
+	_, did, err := s.stepBuckets(ctx, true, true)
+	return did > stepTooEarly, err
+}
+
+// GoOnSplitting is BeginSplits that begins no more of them.
+func (s *Store) GoOnSplitting(ctx context.Context) (more bool, err error) {
+	_, did, err := s.stepBuckets(ctx, true, false)
 	return did > stepTooEarly, err
 }
 
@@ -36,6 +49,14 @@ func (s *Store) StepBuckets(ctx context.Context) (more bool, err error) {
 func (s *Store) Buckets() int {
 	if b := s.buckets.Load(); b != nil {
 		return len(b.starts)
+	}
+	return 0
+}
+
+// Sealed returns the number of the change of the buckets that the last seal was about, as far as this Store knows.
+func (s *Store) Sealed() uint64 {
+	if b := s.buckets.Load(); b != nil {
+		return b.sealed
 	}
 	return 0
 }

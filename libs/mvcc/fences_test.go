@@ -81,6 +81,56 @@ func TestFences(t *testing.T) {
 	}
 }
 
+// TestFencesOfCut: a bucket that is being split is cut again before the seal, while a group that knows only the split
+// is under way. The group lands without being evaluated again until the seal, and the counters are right.
+func TestFencesOfCut(t *testing.T) {
+	for name, again := range map[string]int64{"before the seal": 0, "after the seal": 1, "after the settling": 1} {
+		t.Run(name, func(t *testing.T) {
+			inner := openEngine(t, fdb)
+			held, arm, entered, release := holdCommit()
+			o := mvcc.Options{CountKeys: 8, NoRemoval: true}
+			writer, keeper := open(t, faults.New(inner, held), o), open(t, inner, o)
+			begin := func() {
+				t.Helper()
+				if more, err := keeper.BeginSplits(t.Context()); err != nil || !more {
+					t.Errorf("a step began something: %t, %v", more, err)
+				}
+			}
+			fenceFill(t, writer)
+			begin()
+			was := repeated(writer)
+			arm()
+			var landed sync.WaitGroup
+			landed.Go(func() { put(t, writer, "l39x", "") })
+			<-entered
+			for i := range 40 { // the last of the buckets grows
+				put(t, keeper, fmt.Sprintf("l%02d", i), "")
+			}
+			split := keeper.Buckets()
+			begin()
+			switch name {
+			case "after the seal":
+				if more, err := keeper.StepBuckets(t.Context()); err != nil || !more {
+					t.Errorf("a seal: %t, %v", more, err)
+				}
+			case "after the settling":
+				keep(t, keeper)
+			}
+			close(release)
+			landed.Wait()
+			if n := repeated(writer) - was; n != again {
+				t.Errorf("the group was evaluated %d times more, want %d", n, again)
+			}
+			check(t, inner, keeper, nil, false).checkReads(keeper, 1)
+			if cut := keeper.Buckets(); cut < split+4 {
+				t.Errorf("%d buckets, and %d before the cut", cut, split)
+			}
+			keep(t, keeper)
+			check(t, inner, keeper, nil, false).checkReads(keeper, 1)
+		})
+	}
+}
+
 const fenceKeys = 24
 
 func fenceKey(i int) string { return fmt.Sprintf("k%02d", i) }

@@ -36,6 +36,12 @@ const (
 	// bucketsSettle is how long a change that moves where groups count is left alone before what it has begun is
 	// settled: until groups that were evaluated before it have ended. Later ones are evaluated again.
 	bucketsSettle = 250 * time.Millisecond
+	// bucketsBegin bounds how long new splits are begun before those that have been begun are settled. A fill in no
+	// order makes some bucket too large every few milliseconds, and would put off their end for as long as it lasts.
+	bucketsBegin = time.Second
+	// bucketsCut bounds how long large buckets are cut before that. A fill that is faster than the cuts would put off
+	// the end of all splits.
+	bucketsCut = 15 * time.Second
 	// bucketRowsDense and bucketRowsFar bound the keys that one step walks over. On a remote engine a transaction has
 	// no time for more.
 	bucketRowsDense = 64 << 10
@@ -121,11 +127,18 @@ func (s *Store) keepBuckets(ctx context.Context) {
 // settleBuckets runs steps until the buckets need no more. It returns the head's row from before its last look at them.
 func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 	var moved time.Time // when a step of this call last moved where groups count
+	var first time.Time // when one first did after the last that did not
 	for failures := 0; ctx.Err() == nil; {
 		begin := time.Now()
-		head, did, err := s.stepBuckets(ctx, begin.Sub(moved) < bucketsSettle)
-		if did == stepMoved && s.fenced(s.Features()) {
-			moved = time.Now()
+		fresh := begin.Sub(moved) < bucketsSettle && (first.IsZero() || begin.Sub(first) < bucketsCut)
+		head, did, err := s.stepBuckets(ctx, fresh, begin.Sub(first) < bucketsBegin)
+		switch {
+		case did == stepMoved && s.fenced(s.Features()):
+			if moved = time.Now(); first.IsZero() || !fresh {
+				first = moved
+			}
+		case did == stepSettled:
+			first = time.Time{}
 		}
 		switch {
 		case isDamage(err):
@@ -165,8 +178,8 @@ const (
 
 // stepBuckets changes the buckets as needed, as far as one transaction has room for it. head is the head's row before
 // the step. fresh says that groups may be under way that have not seen the last change which moved something: the step
-// does not stop them then.
-func (s *Store) stepBuckets(ctx context.Context, fresh bool) (head []byte, did stepped, err error) {
+// does not stop them then, and begins further splits only if begins is true.
+func (s *Store) stepBuckets(ctx context.Context, fresh, begins bool) (head []byte, did stepped, err error) {
 	due := false
 	err = s.view(ctx, func(snap engine.Snapshot) error {
 		row, err := snap.Get(ctx, s.headRow)
@@ -187,7 +200,7 @@ func (s *Store) stepBuckets(ctx context.Context, fresh bool) (head []byte, did s
 		return head, stepNothing, err
 	}
 	err = s.update(ctx, func(txn engine.Txn) error {
-		k := bucketStep{s: s, txn: txn, rows: bucketRowsFar, fresh: fresh}
+		k := bucketStep{s: s, txn: txn, rows: bucketRowsFar, fresh: fresh, begins: begins}
 		if s.limits.Dense {
 			k.rows = bucketRowsDense
 		}
@@ -211,6 +224,7 @@ type bucketStep struct {
 	b        *buckets // nil: the feature has just been activated
 	counters []int64
 	fresh    bool // groups may be under way that a seal would stop
+	begins   bool // more splits may be begun meanwhile
 	rows     int  // that may still be walked over
 	changes  int
 	moves    bool // a change moves where groups count
@@ -229,8 +243,10 @@ func (k *bucketStep) run(ctx context.Context) error {
 	}
 	steps := []func(context.Context) error{k.fold, k.settle, k.split, k.merge}
 	switch open := k.s.fenced(k.features) && !k.b.plain && k.b.sealed < k.b.moved; {
+	case open && k.fresh && k.begins:
+		steps = []func(context.Context) error{k.cut, k.split}
 	case open && k.fresh:
-		steps = []func(context.Context) error{k.split}
+		steps = []func(context.Context) error{k.cut}
 	case open:
 		steps = []func(context.Context) error{k.seal}
 	}
@@ -413,6 +429,41 @@ func (k *bucketStep) split(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// cut goes on with splits that had no room in one step. It cuts the last bucket of each, which has what the steps
+// before have not reached. So a bucket of any size needs only one seal.
+func (k *bucketStep) cut(ctx context.Context) error {
+	most := int64(k.s.o.CountKeys)
+	for i, end := 0, 0; i < len(k.counters) && !k.full(); i = end {
+		if end = k.b.group(i); k.unreached(i, end) <= bucketOpen*most {
+			continue
+		}
+		starts, _, _, err := k.walk(ctx, end-1, most/2)
+		if err != nil {
+			return err
+		}
+		for _, start := range starts {
+			k.set(start, bucketSplit)
+		}
+	}
+	return nil
+}
+
+// unreached is about how many keys the last of the buckets from i to end has, if one bucket is being split into them:
+// as many as there are in all, less those of the others.
+func (k *bucketStep) unreached(i, end int) int64 {
+	if end == i+1 || k.b.states[i] != bucketSettled {
+		return 0
+	}
+	n := k.counters[i] - int64(end-i-1)*int64(k.s.o.CountKeys/2)
+	for i++; i < end; i++ {
+		if k.b.states[i] != bucketSplit {
+			return 0
+		}
+		n += k.counters[i]
+	}
+	return n
 }
 
 // merge begins to merge buckets that have few keys together.

@@ -150,7 +150,7 @@ func (g *group) attached(ctx context.Context, id int64, most int) (_ []*keyState
 	if err != nil {
 		return nil, false, err
 	}
-	if err := g.loadStates(ctx, keys); err != nil {
+	if err := g.loadAttached(ctx, keys); err != nil {
 		return nil, false, err
 	}
 	attached := make([]*keyState, 0, len(keys))

@@ -70,3 +70,13 @@ func (r *stateReading) finish(ctx context.Context) (head int64, auth uint64, err
 	}
 	return own.head, own.auth, own.err
 }
+
+// learn is finish for a caller who needs the users and roles of the state even where it is the first that is known to
+// have any.
+func (r *stateReading) learn(ctx context.Context) (head int64, err error) {
+	head, auth, err := r.finish(ctx)
+	if err == nil && auth == 0 && r.s.Features().Has(FeatureAuth) {
+		_, err = r.s.authOf(ctx, r.snap)
+	}
+	return head, err
+}

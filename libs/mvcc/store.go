@@ -340,14 +340,9 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 		// need the head for a watch, which must be allowed by the users and roles of that state.
 		state := s.readState(ctx, snap)
 		c, err := s.compactOf(ctx, snap)
-		var auth uint64
 		var headErr error
-		rev, auth, headErr = state.finish(ctx)
-		err = errors.Join(err, headErr)
-		if err == nil && auth == 0 && s.Features().Has(FeatureAuth) {
-			_, err = s.authOf(ctx, snap) // the feature has just been seen for the first time
-		}
-		if err == nil {
+		rev, headErr = state.learn(ctx)
+		if err = errors.Join(err, headErr); err == nil {
 			s.compactedTo(c)
 		}
 		return err

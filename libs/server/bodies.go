@@ -51,8 +51,11 @@ type bodies struct {
 	slowMax    int // bodies older than bodyAgeSlow
 	pool       *countedPool
 
+	entered chan struct{} // capacity 1: a body has come, and run does not sweep
+
 	mu          sync.Mutex
 	first, last *body
+	resting     bool // run does not sweep, because there was no body
 }
 
 // body is the context of a request. It has a place among the bodies while its own body is being received.
@@ -93,6 +96,8 @@ func newBodies(messageMax int) *bodies {
 		messageMax: int64(max(messageMax, 1)),
 		timeout:    bodyTimeout + time.Duration(messageMax)*time.Second/bodyRate,
 		bytesMax:   max(bodyBytesMax, bodiesMin*int64(messageMax)),
+		entered:    make(chan struct{}, 1),
+		resting:    true,
 	}
 	b.slowMax = int(b.bytesMax / b.messageMax)
 	b.pool = &countedPool{BufferPool: mem.DefaultBufferPool(), bytesMax: b.bytesMax, over: make(chan struct{}, 1)}
@@ -131,6 +136,18 @@ func (l *bodies) enter(b *body) {
 		l.first = b
 	}
 	l.last = b
+	if l.resting {
+		l.resting = false
+		l.entered <- struct{}{}
+	}
+}
+
+// rest says whether run need not sweep before the next body comes.
+func (l *bodies) rest() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resting = l.first == nil
+	return l.resting
 }
 
 func (l *bodies) leave(b *body) {
@@ -181,15 +198,21 @@ func (l *bodies) slow(now time.Time) int {
 	return n
 }
 
-// run enforces the limits until ctx ends.
+// run enforces the limits until ctx ends. A server without requests does not wake up for it.
 func (l *bodies) run(ctx context.Context) {
-	ticker := time.NewTicker(bodySweep)
-	defer ticker.Stop()
+	sweep := time.NewTimer(bodySweep)
+	sweep.Stop()
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
+		case <-l.entered:
+			sweep.Reset(bodySweep)
+		case now := <-sweep.C:
+			if !l.rest() {
+				sweep.Reset(bodySweep)
+			}
 			for l.endOldest(now, l.timeout, errBodyTimeout) {
 			}
 			for l.slow(now) > l.slowMax && l.endOldest(now, bodyAgeSlow, errBodyMemory) {

@@ -17,7 +17,7 @@ import (
 func TestIdle(t *testing.T) {
 	const (
 		period     = 4 * time.Second
-		tripsMax   = 90 // per second, all pods together
+		tripsMax   = 65 // per second, all pods together
 		commitsMax = 10
 	)
 	engine := testengine.Open(t, 1)

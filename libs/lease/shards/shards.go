@@ -56,6 +56,8 @@ type Options struct {
 	// Now reads the pod's clock, which must be monotonic. Default: time.Now.
 	Now    func() time.Time
 	Logger *slog.Logger // default: none
+	// Beat, if set, is called at each beat of the elections: see election.GroupOptions.
+	Beat func()
 
 	work Work // of Places: what is done instead of keeping leases
 }
@@ -149,7 +151,7 @@ func New(store lease.Store, eng engine.Store, prefix []byte, o Options) (*Shards
 	}
 	var err error
 	s.group, err = election.NewGroup(eng, election.GroupOptions{
-		Prefix: prefix, Beside: s.attend, Now: o.Now, Logger: o.Logger,
+		Prefix: prefix, Beside: s.attend, Beat: o.Beat, Now: o.Now, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
