@@ -22,6 +22,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/backup"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/fsck"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/snapshot"
 )
@@ -32,7 +33,10 @@ type keyspace struct {
 	cluster uint64
 	alarms  snapshot.Alarms
 	noLogs  bool // as a server that knows none
-	eng     io.Closer
+	eng     *pebble.Store
+	// leases are there, granted is the last that traffic has granted.
+	leases  []int64
+	granted int64
 	// sent, if set, is called when a snapshot has come into a file.
 	sent func()
 }
@@ -116,13 +120,25 @@ func (k *keyspace) head(t *testing.T) int64 {
 	return rev
 }
 
-// traffic changes keys at random, and notes what every revision shows.
+// traffic changes keys at random, grants leases and revokes them, and notes what every revision shows.
 func (k *keyspace) traffic(t *testing.T, r *rand.Rand, seen map[int64]string, n int) {
 	t.Helper()
 	for range n {
 		key := fmt.Appendf(nil, "k%d", r.IntN(12))
+		lease := append([]int64{0}, k.leases...)[r.IntN(1+len(k.leases))]
 		var err error
-		switch r.IntN(6) {
+		switch r.IntN(8) {
+		case 6:
+			k.granted++
+			if _, err = k.LeaseGrant(t.Context(), k.granted, 600, nil); err == nil {
+				k.leases = append(k.leases, k.granted)
+			}
+		case 7:
+			if n := len(k.leases); n > 0 {
+				i := r.IntN(n)
+				_, err = k.LeaseRevoke(t.Context(), k.leases[i], nil)
+				k.leases = slices.Delete(k.leases, i, i+1)
+			}
 		case 0:
 			_, err = k.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: key, End: append(key, 0xff)})
 		case 1:
@@ -135,7 +151,7 @@ func (k *keyspace) traffic(t *testing.T, r *rand.Rand, seen map[int64]string, n 
 			_, err = k.Txn(t.Context(), q)
 		default:
 			_, err = k.Put(t.Context(), &mvcc.PutRequest{
-				Key: key, Value: bytes.Repeat(key, r.IntN(40)), Lease: int64(r.IntN(2)) * 7,
+				Key: key, Value: bytes.Repeat(key, r.IntN(40)), Lease: lease,
 			})
 		}
 		if err != nil {
@@ -197,9 +213,6 @@ func anyRevision(t *testing.T, sparse bool) {
 		t.Fatal(err)
 	}
 	k, now, tmp, place := open(t, sparse), clock(), t.TempDir(), backup.Dir(filepath.Join(t.TempDir(), "backups"))
-	if _, err := k.LeaseGrant(t.Context(), 7, 600, nil); err != nil {
-		t.Fatal(err)
-	}
 	k.alarms = snapshot.Alarms{{MemberID: 5, Alarm: pb.AlarmType_NOSPACE}}
 	seen := map[int64]string{}
 	k.traffic(t, rnd, seen, 20)
@@ -256,6 +269,10 @@ func anyRevision(t *testing.T, sparse bool) {
 		names, err := got.Alarms(t.Context())
 		if err != nil || !slices.Equal(names, []string{"1/5"}) {
 			t.Errorf("alarms %q, %v", names, err)
+		}
+		report, err := fsck.Check(t.Context(), got.eng, fsck.Options{})
+		if err != nil || len(report.Findings) > 0 {
+			t.Errorf("revision %d: fsck %v, %v", rev, report.Findings, err)
 		}
 		if err := errors.Join(got.Close(), got.eng.Close()); err != nil {
 			t.Fatal(err)
