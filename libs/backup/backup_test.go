@@ -37,8 +37,8 @@ type keyspace struct {
 	// leases are there, granted is the last that traffic has granted.
 	leases  []int64
 	granted int64
-	// sent, if set, is called when a snapshot has come into a file.
-	sent func()
+	// begun, if set, is called when a snapshot's revision is fixed, sent when it has come into a file.
+	begun, sent func()
 }
 
 func open(t *testing.T, sparse bool) *keyspace {
@@ -75,6 +75,9 @@ func (k *keyspace) Snapshot(ctx context.Context, since int64, to *os.File) error
 	d, err := k.BeginDump(ctx, 0)
 	if err != nil {
 		return err
+	}
+	if k.begun != nil {
+		k.begun()
 	}
 	f, err := snapshot.Write(ctx, d, snapshot.Options{
 		Dir: filepath.Dir(to.Name()), Reserve: -1, Since: since, Alarms: k.alarms, Auth: snapshot.AuthOf(k.Store),
@@ -283,6 +286,48 @@ func anyRevision(t *testing.T, sparse bool) {
 		}
 	}
 	empty(t, tmp)
+}
+
+// TestLeaseEndsMeanwhile: a lease that ends while a log is taken goes soon after the restore, with its keys, also if only
+// the backup before names it.
+func TestLeaseEndsMeanwhile(t *testing.T) {
+	r, k, now := backup.NewRepository(backup.Dir(t.TempDir()), backup.Keys{}, t.TempDir()), open(t, false), clock()
+	if _, err := k.LeaseGrant(t.Context(), 1, 600, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range []string{"leased", "between", "last"} {
+		put := &mvcc.PutRequest{Key: []byte(key)}
+		if i == 0 {
+			put.Lease = 1
+		}
+		if _, err := k.Put(t.Context(), put); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 { // a log has what was written at the end of the backup before
+			continue
+		}
+		if got, err := r.Take(t.Context(), k, "k", backup.Log, now); err != nil || (got.Kind == backup.Log) != (i > 1) {
+			t.Fatal(got, err)
+		}
+		k.begun = func() {
+			if _, err := k.LeaseRevoke(t.Context(), 1, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	p, err := r.Plan(t.Context(), backup.Target{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := restore(t, r, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ttls := map[int64]int64{}
+	err = got.Leases(t.Context(), func(id, ttl int64) error { ttls[id] = ttl; return nil })
+	if len(ttls) != 1 || ttls[1] != mvcc.LeaseGone || err != nil {
+		t.Errorf("leases with their times: %v, %v", ttls, err)
+	}
 }
 
 // TestAnotherHistory: where a log cannot be had, or would go on from another history, a full backup is taken, and says

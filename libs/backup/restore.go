@@ -158,16 +158,17 @@ func (x *restoring) ended(ctx context.Context, s *snapshot.Reader) error {
 	})
 }
 
-// naming are the keys that name leases which the last backup does not know. Where the restore ends before that backup
-// such a lease was there, and has ended since; its keys must not stay for ever.
+// naming are the keys that name leases which the last backup does not know. Such a lease has ended since the revision at
+// which the restore ends: before the end of that backup, or while it was taken. Its keys must not stay for ever.
 type naming struct {
 	known map[int64]bool
 	lease map[string]int64 // by key
 }
 
-// naming returns nil if the restore ends where the last backup does, which has the leases of all its keys.
+// naming returns nil if a whole backup is restored as it is: it has the leases of all its keys. A log has only those
+// that its own events name.
 func (x *restoring) naming() *naming {
-	if x.p.Revision >= x.last.Revision {
+	if x.last.Since == 0 && x.p.Revision >= x.last.Revision {
 		return nil
 	}
 	n := &naming{make(map[int64]bool), make(map[string]int64)}
