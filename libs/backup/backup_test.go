@@ -22,6 +22,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/backup"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/fsck"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/snapshot"
 )
@@ -32,9 +33,12 @@ type keyspace struct {
 	cluster uint64
 	alarms  snapshot.Alarms
 	noLogs  bool // as a server that knows none
-	eng     io.Closer
-	// sent, if set, is called when a snapshot has come into a file.
-	sent func()
+	eng     *pebble.Store
+	// leases are there, granted is the last that traffic has granted.
+	leases  []int64
+	granted int64
+	// begun, if set, is called when a snapshot's revision is fixed, sent when it has come into a file.
+	begun, sent func()
 }
 
 func open(t *testing.T, sparse bool) *keyspace {
@@ -71,6 +75,9 @@ func (k *keyspace) Snapshot(ctx context.Context, since int64, to *os.File) error
 	d, err := k.BeginDump(ctx, 0)
 	if err != nil {
 		return err
+	}
+	if k.begun != nil {
+		k.begun()
 	}
 	f, err := snapshot.Write(ctx, d, snapshot.Options{
 		Dir: filepath.Dir(to.Name()), Reserve: -1, Since: since, Alarms: k.alarms, Auth: snapshot.AuthOf(k.Store),
@@ -116,13 +123,25 @@ func (k *keyspace) head(t *testing.T) int64 {
 	return rev
 }
 
-// traffic changes keys at random, and notes what every revision shows.
+// traffic changes keys at random, grants leases and revokes them, and notes what every revision shows.
 func (k *keyspace) traffic(t *testing.T, r *rand.Rand, seen map[int64]string, n int) {
 	t.Helper()
 	for range n {
 		key := fmt.Appendf(nil, "k%d", r.IntN(12))
+		lease := append([]int64{0}, k.leases...)[r.IntN(1+len(k.leases))]
 		var err error
-		switch r.IntN(6) {
+		switch r.IntN(8) {
+		case 6:
+			k.granted++
+			if _, err = k.LeaseGrant(t.Context(), k.granted, 600, nil); err == nil {
+				k.leases = append(k.leases, k.granted)
+			}
+		case 7:
+			if n := len(k.leases); n > 0 {
+				i := r.IntN(n)
+				_, err = k.LeaseRevoke(t.Context(), k.leases[i], nil)
+				k.leases = slices.Delete(k.leases, i, i+1)
+			}
 		case 0:
 			_, err = k.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: key, End: append(key, 0xff)})
 		case 1:
@@ -135,7 +154,7 @@ func (k *keyspace) traffic(t *testing.T, r *rand.Rand, seen map[int64]string, n 
 			_, err = k.Txn(t.Context(), q)
 		default:
 			_, err = k.Put(t.Context(), &mvcc.PutRequest{
-				Key: key, Value: bytes.Repeat(key, r.IntN(40)), Lease: int64(r.IntN(2)) * 7,
+				Key: key, Value: bytes.Repeat(key, r.IntN(40)), Lease: lease,
 			})
 		}
 		if err != nil {
@@ -197,11 +216,8 @@ func anyRevision(t *testing.T, sparse bool) {
 		t.Fatal(err)
 	}
 	k, now, tmp, place := open(t, sparse), clock(), t.TempDir(), backup.Dir(filepath.Join(t.TempDir(), "backups"))
-	if _, err := k.LeaseGrant(t.Context(), 7, 600, nil); err != nil {
-		t.Fatal(err)
-	}
 	k.alarms = snapshot.Alarms{{MemberID: 5, Alarm: pb.AlarmType_NOSPACE}}
-	seen := map[int64]string{}
+	seen, begin := map[int64]string{}, k.head(t)
 	k.traffic(t, rnd, seen, 20)
 	blind := backup.NewRepository(place, backup.Keys{Recipients: []age.Recipient{id.Recipient()}}, tmp)
 	ends := []int64{}
@@ -242,6 +258,10 @@ func anyRevision(t *testing.T, sparse bool) {
 		if rev > ends[4] {
 			continue
 		}
+		want := seen[rev]
+		if sparse && begin < rev && rev < ends[4] { // nothing is written at the next
+			rev++
+		}
 		p, err := r.Plan(t.Context(), backup.Target{Revision: rev})
 		if err != nil {
 			t.Fatal(err)
@@ -250,18 +270,64 @@ func anyRevision(t *testing.T, sparse bool) {
 		if err != nil {
 			t.Fatalf("revision %d: %v", rev, err)
 		}
-		if have := got.picture(t); have != seen[rev] {
-			t.Errorf("revision %d: %s\nwant %s", rev, have, seen[rev])
+		if have := got.picture(t); have != want {
+			t.Errorf("revision %d: %s\nwant %s", rev, have, want)
 		}
 		names, err := got.Alarms(t.Context())
 		if err != nil || !slices.Equal(names, []string{"1/5"}) {
 			t.Errorf("alarms %q, %v", names, err)
+		}
+		report, err := fsck.Check(t.Context(), got.eng, fsck.Options{})
+		if err != nil || len(report.Findings) > 0 {
+			t.Errorf("revision %d: fsck %v, %v", rev, report.Findings, err)
 		}
 		if err := errors.Join(got.Close(), got.eng.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	empty(t, tmp)
+}
+
+// TestLeaseEndsMeanwhile: a lease that ends while a log is taken goes soon after the restore, with its keys, also if only
+// the backup before names it.
+func TestLeaseEndsMeanwhile(t *testing.T) {
+	r, k, now := backup.NewRepository(backup.Dir(t.TempDir()), backup.Keys{}, t.TempDir()), open(t, false), clock()
+	if _, err := k.LeaseGrant(t.Context(), 1, 600, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range []string{"leased", "between", "last"} {
+		put := &mvcc.PutRequest{Key: []byte(key)}
+		if i == 0 {
+			put.Lease = 1
+		}
+		if _, err := k.Put(t.Context(), put); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 { // a log has what was written at the end of the backup before
+			continue
+		}
+		if got, err := r.Take(t.Context(), k, "k", backup.Log, now); err != nil || (got.Kind == backup.Log) != (i > 1) {
+			t.Fatal(got, err)
+		}
+		k.begun = func() {
+			if _, err := k.LeaseRevoke(t.Context(), 1, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	p, err := r.Plan(t.Context(), backup.Target{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := restore(t, r, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ttls := map[int64]int64{}
+	err = got.Leases(t.Context(), func(id, ttl int64) error { ttls[id] = ttl; return nil })
+	if len(ttls) != 1 || ttls[1] != mvcc.LeaseGone || err != nil {
+		t.Errorf("leases with their times: %v, %v", ttls, err)
+	}
 }
 
 // TestAnotherHistory: where a log cannot be had, or would go on from another history, a full backup is taken, and says

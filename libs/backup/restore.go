@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -49,7 +51,8 @@ func (t *Target) before(name string) bool {
 
 // Restore calls into with the content of a plan, which is valid during the call. Users, roles, leases and alarms make
 // no revision, so they are restored as they were at the end of the last backup. Leases that ended between the plan's
-// revision and that end come from the backup before. Errors: ErrDamaged, ErrNewer, those of keys, of into, of the
+// revision and that end come from the backup before, or, if that does not know them either and keys name them, have a
+// second left (mvcc.LeaseGone). The keys of such leases are held in memory. Errors: ErrDamaged, ErrNewer, those of keys, of into, of the
 // place, the context's.
 func (r *Repository) Restore(
 	ctx context.Context, p Plan, into func(ctx context.Context, c *snapshot.Content) error,
@@ -85,13 +88,19 @@ type restoring struct {
 
 // events visits the events of the whole chain in order.
 func (x *restoring) events(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error {
+	named := x.naming()
 	done := int64(0)
 	for i := range x.p.Chain {
-		if err := x.part(ctx, i, done, visit); err != nil {
+		err := x.part(ctx, i, done, func(rev int64, ev *revlog.Event) error {
+			named.note(ev)
+			return visit(rev, ev)
+		})
+		if err != nil {
 			return err
 		}
 		done = x.p.Chain[i].Revision
 	}
+	x.c.Leases = append(x.c.Leases, named.missing(x.c.Leases)...)
 	return nil
 }
 
@@ -147,6 +156,54 @@ func (x *restoring) ended(ctx context.Context, s *snapshot.Reader) error {
 		}
 		return nil
 	})
+}
+
+// naming are the keys that name leases which the last backup does not know. Such a lease has ended since the revision at
+// which the restore ends: before the end of that backup, or while it was taken. Its keys must not stay for ever.
+type naming struct {
+	known map[int64]bool
+	lease map[string]int64 // by key
+}
+
+// naming returns nil if a whole backup is restored as it is: it has the leases of all its keys. A log has only those
+// that its own events name.
+func (x *restoring) naming() *naming {
+	if x.last.Since == 0 && x.p.Revision >= x.last.Revision {
+		return nil
+	}
+	n := &naming{make(map[int64]bool), make(map[string]int64)}
+	for _, l := range x.c.Leases {
+		n.known[l.ID] = true
+	}
+	return n
+}
+
+// note follows an event.
+func (n *naming) note(ev *revlog.Event) {
+	switch {
+	case n == nil:
+	case !ev.Delete && ev.KV.Lease != 0 && !n.known[ev.KV.Lease]:
+		n.lease[string(ev.KV.Key)] = ev.KV.Lease
+	case len(n.lease) > 0:
+		delete(n.lease, string(ev.KV.Key))
+	}
+}
+
+// missing returns the leases that keys name now and that are not there, in order.
+func (n *naming) missing(there []mvcc.ImportLease) (all []mvcc.ImportLease) {
+	if n == nil {
+		return nil
+	}
+	for _, l := range there {
+		n.known[l.ID] = true
+	}
+	for _, id := range slices.Sorted(maps.Values(n.lease)) {
+		if !n.known[id] {
+			n.known[id] = true
+			all = append(all, mvcc.ImportLease{ID: id, TTL: mvcc.LeaseGone})
+		}
+	}
+	return all
 }
 
 // Verify reads a backup completely. It checks that the object is what was stored. If the object is not encrypted or

@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/loopback"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
@@ -192,4 +195,33 @@ func TestLeasesOfNextTerm(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPassedRenewalOfLostShard: a client whose keep-alives another pod passes on is not told that its lease is gone when
+// this pod has lost the shard, but that it has to ask again.
+func TestPassedRenewalOfLostShard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHosting(t)
+		end := h.lead()
+		v, err := h.enter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.leave()
+		c, err := loopback.New(v.k.registerCore)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		granted, err := c.Client().Grant(t.Context(), 60)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end()
+		passed := metadata.AppendToOutgoingContext(t.Context(), lease.ForwardedKey, "1")
+		got, err := c.Client().KeepAliveOnce(passed, granted.ID)
+		if !h.hasLeases() || errors.Is(err, rpctypes.ErrLeaseNotFound) || err == nil {
+			t.Fatalf("%+v, %v; there is a lease: %v", got, err, h.hasLeases())
+		}
+	})
 }

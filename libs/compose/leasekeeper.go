@@ -107,7 +107,9 @@ func shardedLeasesPart(k *Keyspace) part {
 				shards.Options{Self: address, Dial: k.dialLeaseKeeper, Now: d.now, Logger: d.Log, Beat: d.pulse.Beat})
 			return err
 		},
-		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(s), k.Header, k.Store) },
+		register: func(r grpc.ServiceRegistrar) {
+			etcdapi.RegisterShardedLease(r, k.guard.Leases(s), k.Header, k.Store)
+		},
 		begin: func(ctx context.Context) error {
 			// Serve first: other pods forward requests to this one as soon as it owns a shard.
 			k.Go("leases", s.Run)

@@ -24,12 +24,20 @@ type LeaseKeeper interface {
 // RegisterLease registers etcdserverpb.Lease. The server must use wire.Codec (grpc.ForceServerCodecV2): keep-alives are
 // messages that encode themselves.
 func RegisterLease(r grpc.ServiceRegistrar, keeper LeaseKeeper, header Header, head RecentHeadReader) {
-	renews, _ := keeper.(renewChecker)
-	pb.RegisterLeaseServer(r, &leaseService{
-		renews: renews,
-		keeper: keeper, header: header, head: head,
-		encoder: keepAliveEncoder{newHeaderCodec(header)}, draining: draining(r),
-	})
+	registerLease(r, &leaseService{keeper: keeper, header: header, head: head})
+}
+
+// RegisterShardedLease is RegisterLease for a keeper whose leases several pods share (shards.Shards). A stream from one
+// of these pods carries the renewals of many clients, and goes on when one of them has to be asked for again
+// (lease.NotOwnedTTL).
+func RegisterShardedLease(r grpc.ServiceRegistrar, keeper LeaseKeeper, header Header, head RecentHeadReader) {
+	registerLease(r, &leaseService{keeper: keeper, header: header, head: head, sharded: true})
+}
+
+func registerLease(r grpc.ServiceRegistrar, s *leaseService) {
+	s.renews, _ = s.keeper.(renewChecker)
+	s.encoder, s.draining = keepAliveEncoder{newHeaderCodec(s.header)}, draining(r)
+	pb.RegisterLeaseServer(r, s)
 }
 
 type leaseService struct {
@@ -40,6 +48,7 @@ type leaseService struct {
 	head    RecentHeadReader
 	encoder keepAliveEncoder
 	renews  renewChecker // nil: everybody may renew
+	sharded bool         // see RegisterShardedLease
 
 	draining context.Context // see draining
 }

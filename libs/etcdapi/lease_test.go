@@ -39,6 +39,7 @@ type fakeKeeper struct {
 	info    func(id int64, keys bool) (lease.Info, bool, error)
 	leases  func() ([]int64, error)
 	headErr atomic.Pointer[error]
+	sharded bool // it is registered as such
 
 	mu      sync.Mutex
 	expired map[int64]chan error
@@ -142,7 +143,11 @@ func serveLease(t *testing.T, k *fakeKeeper) pb.LeaseClient {
 	ignore := goleak.IgnoreCurrent()
 	t.Cleanup(func() { leaktest.None(t, ignore) })
 	k.rev.CompareAndSwap(0, 7)
-	return pb.NewLeaseClient(serve(t, func(r grpc.ServiceRegistrar) { RegisterLease(r, k, testHeader, k) }))
+	register := RegisterLease
+	if k.sharded {
+		register = RegisterShardedLease
+	}
+	return pb.NewLeaseClient(serve(t, func(r grpc.ServiceRegistrar) { register(r, k, testHeader, k) }))
 }
 
 func TestLeaseAnswers(t *testing.T) {
@@ -331,6 +336,20 @@ func TestKeepAliveWaitFails(t *testing.T) {
 	}
 }
 
+// TestKeepAlivePassedOn: a client whose stream another pod passes on is not told of a lease that has got another keeper
+// as if the lease had ended. Its stream ends, as it does where the client has asked the keeper itself.
+func TestKeepAlivePassedOn(t *testing.T) {
+	end := make(chan error)
+	k := &fakeKeeper{expired: map[int64]chan error{1: end}}
+	c := serveLease(t, k)
+	stream, send, _ := keepAlive(t, metadata.AppendToOutgoingContext(t.Context(), lease.ForwardedKey, "1"), c)
+	send(1)
+	end <- lease.ErrNotOwner
+	if got, err := stream.Recv(); status.Code(err) != codes.Unavailable {
+		t.Fatalf("%v, %v", got, err)
+	}
+}
+
 // TestKeepAliveWaitersBounded: a client that goes on asking for a lease that has expired is not read further after a
 // while, and leaves nothing behind when it goes.
 func TestKeepAliveWaitersBounded(t *testing.T) {
@@ -361,14 +380,17 @@ func TestKeepAliveWaitersBounded(t *testing.T) {
 }
 
 // TestKeepAliveForwardedGoesOn: a stream that carries the renewals of another pod's clients is read on however many of
-// them wait; those that are too many are to be asked for again.
+// them wait; those that are too many are to be asked for again, and those of leases that have got another keeper.
 func TestKeepAliveForwardedGoesOn(t *testing.T) {
 	end := make(chan error)
-	k := &fakeKeeper{expired: map[int64]chan error{1: end}}
+	k := &fakeKeeper{expired: map[int64]chan error{1: end}, sharded: true}
 	c := serveLease(t, k)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	_, send, expect := keepAlive(t, metadata.AppendToOutgoingContext(ctx, lease.ForwardedKey, "1"), c)
+	send(1)
+	end <- lease.ErrNotOwner
+	expect(7, 1, lease.NotOwnedTTL)
 	for range renewalsWaitingMax + 1 {
 		send(1)
 	}

@@ -176,7 +176,7 @@ func (k *keepAliveStream) renewOrWait(r renewal) error {
 	select {
 	case k.slots <- struct{}{}:
 	default:
-		if lease.Forwarded(k.ctx) {
+		if k.shared() {
 			return k.sendBeside(r, lease.NotOwnedTTL)
 		}
 		select {
@@ -197,10 +197,15 @@ func (k *keepAliveStream) renewOrWait(r renewal) error {
 	return nil
 }
 
+// shared reports whether the stream carries the renewals of many clients of another pod, which knows what
+// lease.NotOwnedTTL says. The stream of one client that another pod passes on is forwarded as well, but what is sent
+// there the client gets as it is, and takes for the end of its lease.
+func (k *keepAliveStream) shared() bool { return k.service.sharded && lease.Forwarded(k.ctx) }
+
 func (k *keepAliveStream) wait(r renewal) error {
 	ttl, err := k.service.keeper.Renew(k.ctx, r.id)
 	switch {
-	case errors.Is(err, lease.ErrNotOwner) && lease.Forwarded(k.ctx):
+	case errors.Is(err, lease.ErrNotOwner) && k.shared():
 		ttl = lease.NotOwnedTTL // do not disturb the other renewals on the stream
 	case errors.Is(err, mvcc.ErrCorrupt):
 		ttl = 0 // it has expired, but its keys cannot be deleted; the stream goes on for the others

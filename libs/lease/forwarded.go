@@ -10,9 +10,10 @@ import (
 // ForwardedKey is the metadata key that marks a call from one pod to another. Such a call is never forwarded again.
 const ForwardedKey = "headwater-forwarded"
 
-// NotOwnedTTL is the time to live in the answer to a forwarded renewal that the caller must try again: another pod has
-// the lease, or too many renewals are waiting here. A stream carries the renewals of many leases. An error would end
-// all of them, and a wait would delay them. Clients never see this value.
+// NotOwnedTTL is the time to live in the answer to a renewal that Shards has forwarded and must try again: another pod
+// has the lease, or too many renewals are waiting here. Such a stream carries the renewals of many clients. An error
+// would end all of them, and a wait would delay them. Clients never see this value: they would take it for the end of
+// the lease. So it is not sent on a client's own stream, which a pod passes on as it is (MarkForwarded).
 const NotOwnedTTL = -1
 
 // Forwarded reports whether ctx belongs to a call from another pod.

@@ -101,9 +101,10 @@
 //   - A key changes at most once per revision. Callers must refuse transactions that could break this.
 //   - An evaluation that fails changes nothing: requests find out whether they will succeed before they touch the
 //     overlay.
-//   - Pending revisions compare with numbers as the dense successors of the head. On a sparse engine those are
-//     smaller than the real ones, but still above every revision that a client can know, since the head was read
-//     after its request. A group on a recent state that has compared one is not committed (group.needsHead).
+//   - Pending revisions compare with numbers as the successors of the head. On a sparse engine those are of the next
+//     version: no larger than the real ones, but above every revision that a client can know, or guess from what it
+//     knows, since the head was read after its request. A group on a recent state that has compared one is not
+//     committed (group.needsHead).
 //
 // # Several keyspaces in one engine
 //

@@ -352,15 +352,24 @@ func (g *group) compactRev(ctx context.Context) (int64, error) {
 	return g.compact, nil
 }
 
-// num returns the number as which a pending revision compares: the dense successor of the head. On a dense engine it is
-// the revision itself. On a sparse one it is smaller than the revision, but still larger than any revision that a
-// client can know: those are not above the head of a read version that was taken after the client's request.
+// num returns the number as which a pending revision compares. On a dense engine it is the revision itself, a successor
+// of the head. On a sparse one it is the least that the revision can be, that of the next version. So it is larger than
+// any revision that a client can know, as those are not above the head of a read version that was taken after the
+// client's request, and larger than what a client can guess from them.
 func (g *group) num(rev int64) int64 {
-	if i, ok := revlog.PendingIndex(rev); ok {
-		g.needsHead = true
+	i, ok := revlog.PendingIndex(rev)
+	if !ok {
+		return rev
+	}
+	g.needsHead = true
+	if g.s.limits.Dense {
 		return g.head + 1 + int64(i)
 	}
-	return rev
+	version := g.s.meta.Space.Stamp(g.head).Version
+	if g.s.limits.Versionstamps {
+		version = max(version, g.txn.Version())
+	}
+	return g.s.meta.Space.Of(engine.Stamp{Version: version + 1, Index: uint16(i)})
 }
 
 // begin opens the log entry of the current request at its first change.

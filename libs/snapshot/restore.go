@@ -108,7 +108,8 @@ func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions)
 	return RestoreContent(ctx, &c, eng, o)
 }
 
-// RestoreContent is Restore for content that need not come from one file.
+// RestoreContent is Restore for content that need not come from one file. Revisions have gaps: if nothing was written at
+// the content's revision, the keyspace is as it was then, and has the revision of the last write before.
 func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o RestoreOptions) (Restored, error) {
 	done := Restored{Revision: c.Revision, Compact: c.Compact}
 	superseded := c.Superseded
@@ -143,8 +144,9 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 		return done, err
 	}
 	defer im.Abort()
-	n := int64(0)
+	n, last := int64(0), int64(0)
 	err = c.Events(ctx, func(rev int64, ev *revlog.Event) error {
+		last = rev
 		if n++; n%progressEvery == 0 && o.Progress != nil {
 			o.Progress(n)
 		}
@@ -155,6 +157,9 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 	}
 	if o.Progress != nil {
 		o.Progress(n)
+	}
+	if last > 0 && o.Follow == nil && !o.MarkCompacted {
+		done.Revision = min(done.Revision, max(last, c.Compact))
 	}
 	return done, im.Finish(ctx, done.Revision, c.Leases)
 }

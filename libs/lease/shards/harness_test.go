@@ -181,7 +181,7 @@ func (c *cluster) start(addr string) *pod {
 		) error {
 			return h(srv, gated{s, &p.gate})
 		}))
-	etcdapi.RegisterLease(p.server, p.shards, etcdapi.Header{ClusterID: 1, MemberID: 2, RaftTerm: 2}, p.store)
+	etcdapi.RegisterShardedLease(p.server, p.shards, etcdapi.Header{ClusterID: 1, MemberID: 2, RaftTerm: 2}, p.store)
 	go func() { _ = p.server.Serve(p.listener) }()
 	c.mu.Lock()
 	c.pods[addr] = p
