@@ -134,6 +134,10 @@ func (a *archive) aim(ctx context.Context) error {
 	if len(within) > 0 && a.rnd.IntN(4) != 0 {
 		t.Revision = within[a.rnd.IntN(len(within))]
 		a.w.seen.note("archive: revision within a log")
+		if a.rnd.IntN(2) == 0 { // as it was before that write; mostly nothing was written then
+			t.Revision--
+			a.w.seen.note("archive: revision before a write")
+		}
 	}
 	if a.plan, err = r.Plan(ctx, t); err != nil {
 		return err
