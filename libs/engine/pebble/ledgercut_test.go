@@ -12,6 +12,9 @@ import (
 // TestCutLedger: wherever a ledger is cut, the store shows everything, or refuses in a line that names the ledger. It
 // is the file to be put back, whichever file it no longer agrees with.
 func TestCutLedger(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one start after the other: there is nothing here for the race detector")
+	}
 	mem := vfs.NewCrashableMem()
 	h := &history{seed: 1, rows: 50, valueBytes: 6 << 10}
 	stored := func() (killed, stopped filesOf) {
