@@ -51,9 +51,9 @@ func (t *Target) before(name string) bool {
 
 // Restore calls into with the content of a plan, which is valid during the call. Users, roles, leases and alarms make
 // no revision, so they are restored as they were at the end of the last backup. Leases that ended between the plan's
-// revision and that end come from the backup before, or, if that does not know them either and keys name them, have a
-// second left (mvcc.LeaseGone). The keys of such leases are held in memory. Errors: ErrDamaged, ErrNewer, those of keys, of into, of the
-// place, the context's.
+// revision and that end come from the backup before. If that does not know them either and keys name them, they have a
+// second left (mvcc.LeaseGone). The keys of such leases are held in memory. Errors: ErrDamaged, ErrNewer, those of
+// keys, of into, of the place, the context's.
 func (r *Repository) Restore(
 	ctx context.Context, p Plan, into func(ctx context.Context, c *snapshot.Content) error,
 ) (err error) {
@@ -158,8 +158,8 @@ func (x *restoring) ended(ctx context.Context, s *snapshot.Reader) error {
 	})
 }
 
-// naming are the keys that name leases which the last backup does not know. Such a lease has ended since the revision at
-// which the restore ends: before the end of that backup, or while it was taken. Its keys must not stay for ever.
+// naming are the keys that name leases which the last backup does not know. Such a lease has ended since the revision
+// at which the restore ends: before the end of that backup, or while it was taken. Its keys must not stay for ever.
 type naming struct {
 	known map[int64]bool
 	lease map[string]int64 // by key
