@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
@@ -26,6 +27,93 @@ func attachMany(ctx context.Context, s *mvcc.Store, lease int64, n int) error {
 		}
 	}
 	return nil
+}
+
+// clearing counts the mutations that clear rows, one by one and by ranges.
+type clearing struct {
+	engine.Store
+	rows, ranges atomic.Int64
+}
+
+func (c *clearing) Begin(ctx context.Context) (engine.Txn, error) {
+	txn, err := c.Store.Begin(ctx)
+	return clearingTxn{txn, c}, err
+}
+
+type clearingTxn struct {
+	engine.Txn
+	c *clearing
+}
+
+func (t clearingTxn) Clear(key []byte) {
+	t.c.rows.Add(1)
+	t.Txn.Clear(key)
+}
+
+func (t clearingTxn) ClearRange(begin, end []byte) {
+	t.c.ranges.Add(1)
+	t.Txn.ClearRange(begin, end)
+}
+
+// TestRevokeClearsRange: the attachments of a lease that ends are cleared as one range, and only they: also if one of its
+// keys goes to another lease in the same group, or the lease is granted again.
+func TestRevokeClearsRange(t *testing.T) {
+	const keys = 300
+	c := &clearing{Store: openEngine(t, fdb)}
+	g, e := newGate(c)
+	s := open(t, e, mvcc.Options{Lanes: 1, NoRemoval: true})
+	ctx := t.Context()
+	grant := func(id int64) {
+		if _, err := s.LeaseGrant(ctx, id, 100, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	revoke := func() {
+		if _, err := s.LeaseRevoke(ctx, 7, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	putOn := func(key string, id int64) func() {
+		return func() {
+			if _, err := s.Put(ctx, &mvcc.PutRequest{Key: []byte(key), Lease: id}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	move, again := putOn("many/0007", 8), func() { grant(7) }
+	grant(8)
+	for name, group := range map[string][]func(){
+		"alone":    {revoke},
+		"moved":    {move, revoke},
+		"granted":  {revoke, again, move},
+		"attached": {revoke, again, putOn("new", 7), putOn("many/0003", 7)},
+	} {
+		grant(7)
+		if err := attachMany(ctx, s, 7, keys); err != nil {
+			t.Fatal(err)
+		}
+		c.rows.Store(0)
+		c.ranges.Store(0)
+		g.group(t, s, group...)
+		rows, ranges, granted := c.rows.Load(), c.ranges.Load(), len(group) > 2
+		if !granted && (rows > keys+2 || ranges != 1) {
+			t.Errorf("%s: %d rows and %d ranges cleared for %d keys", name, rows, ranges, keys)
+		}
+		check(t, e, s, nil, false)
+		for id, want := range map[int64]int{
+			7: map[string]int{"attached": 2}[name], 8: map[string]int{"moved": 1, "granted": 1}[name],
+		} {
+			if on, _, err := s.LeaseKeys(ctx, id); err != nil || len(on) != want {
+				t.Errorf("%s: keys of lease %d: %q, %v", name, id, on, err)
+			}
+		}
+		if _, err := s.DeleteRange(ctx, &mvcc.DeleteRequest{Key: []byte("a"), End: []byte("z")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.LeaseRevoke(ctx, 7, nil); (err == nil) != granted {
+			t.Errorf("%s: the lease afterwards: %v", name, err)
+		}
+	}
 }
 
 // TestRevokeAmongOthers: a revoke deletes the keys of its lease and no others, however many keys of others lie between

@@ -17,8 +17,8 @@ import (
 const LeaseEnding = math.MinInt64
 
 const (
-	// deletedBytesMin is the least that the deletion of an attached key adds to a transaction: it clears two rows, adds
-	// one to the history, and adds to the log entry.
+	// deletedBytesMin is the least that the deletion of an attached key adds to a transaction: it clears one row or two
+	// (rowWriter.detachesAll), adds one to the history, and adds to the log entry.
 	deletedBytesMin = 128
 	// stepKeysMax bounds the keys of one step, and with them the time that its evaluation takes.
 	stepKeysMax = 8192
