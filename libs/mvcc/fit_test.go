@@ -330,6 +330,9 @@ func (i meterIterator) Next() bool {
 // TestLargeDelete: a delete of more than a transaction holds is refused when it has read what a transaction holds, not
 // when it has read it all; and the others of its group do not suffer.
 func TestLargeDelete(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much data and few clients: there is little here for the race detector")
+	}
 	const keys, keyBytes = 4000, 2000
 	for _, v := range []variant{
 		// Another keeps the buckets in which keys are counted: that reads keys too, when it likes.
