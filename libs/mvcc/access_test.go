@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/engine/faults"
@@ -127,21 +126,15 @@ func TestAccessOld(t *testing.T) {
 // changed, be it the first change or a later one.
 func TestAccessOvertakes(t *testing.T) {
 	for _, first := range []bool{true, false} {
-		var shut atomic.Bool
-		entered, release := make(chan struct{}), make(chan struct{})
-		e := faults.New(openEngine(t, fdb), faults.Options{Delay: func(_ context.Context, op faults.Op) {
-			if op == faults.Commit && shut.CompareAndSwap(true, false) {
-				close(entered)
-				<-release
-			}
-		}})
+		holding, arm, entered, release := holdCommit()
+		e := faults.New(openEngine(t, fdb), holding)
 		s, other := open(t, e, mvcc.Options{NoRemoval: true}), open(t, e, mvcc.Options{NoRemoval: true})
 		if !first {
 			bump(t, other, mvcc.AuthRow{Key: []byte("rr"), Value: []byte{}})
 			put(t, s, "seen", "")
 		}
 		a := &mvcc.Access{Number: s.AuthNumber()}
-		shut.Store(true)
+		arm()
 		done := make(chan error, 1)
 		go func() {
 			_, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("late"), Access: a})

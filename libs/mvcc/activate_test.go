@@ -62,20 +62,14 @@ func TestActivationOvertakes(t *testing.T) {
 		"an alarm":      func(ctx context.Context, s *mvcc.Store) error { return s.SetAlarm(ctx, "NOSPACE", true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var shut atomic.Bool
-			entered, release := make(chan struct{}), make(chan struct{})
-			e := faults.New(openEngine(t, fdb), faults.Options{Delay: func(_ context.Context, op faults.Op) {
-				if op == faults.Commit && shut.CompareAndSwap(true, false) {
-					close(entered)
-					<-release
-				}
-			}})
+			holding, arm, entered, release := holdCommit()
+			e := faults.New(openEngine(t, fdb), holding)
 			o := mvcc.Options{Shift: 3, NoFeatures: true, NoRemoval: true}
 			a, b := open(t, e, o), open(t, e, o)
 			if err := setup(t.Context(), a); err != nil {
 				t.Fatal(err)
 			}
-			shut.Store(true)
+			arm()
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				if err := held(t.Context(), a); err != nil {

@@ -127,14 +127,8 @@ func TestRevokeAmongOthers(t *testing.T) {
 func revokeAmong(t *testing.T, others int) {
 	const keys = 700
 	rnd := rand.New(rand.NewPCG(seed(t), 0))
-	var shut atomic.Bool
-	entered, release := make(chan struct{}), make(chan struct{})
-	e := faults.New(openEngine(t, fdb), faults.Options{Delay: func(_ context.Context, op faults.Op) {
-		if op == faults.Commit && shut.CompareAndSwap(true, false) {
-			close(entered)
-			<-release
-		}
-	}})
+	holding, arm, entered, release := holdCommit()
+	e := faults.New(openEngine(t, fdb), holding)
 	a, b := open(t, e, mvcc.Options{NoRemoval: true}), open(t, e, mvcc.Options{NoRemoval: true})
 	for _, id := range []int64{7, 8} {
 		if _, err := a.LeaseGrant(t.Context(), id, 100, nil); err != nil {
@@ -142,7 +136,7 @@ func revokeAmong(t *testing.T, others int) {
 		}
 	}
 	stay := fillAmong(t, a, rnd, keys, others)
-	shut.Store(true)
+	arm()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, err := a.LeaseRevoke(t.Context(), 7, nil); err != nil {

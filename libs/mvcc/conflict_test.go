@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/engine/faults"
@@ -159,21 +158,15 @@ func TestOvertaken(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var shut atomic.Bool
-			entered, release := make(chan struct{}), make(chan struct{})
-			e := faults.New(openEngine(t, fdb), faults.Options{Delay: func(_ context.Context, op faults.Op) {
-				if op == faults.Commit && shut.CompareAndSwap(true, false) {
-					close(entered)
-					<-release
-				}
-			}})
+			holding, arm, entered, release := holdCommit()
+			e := faults.New(openEngine(t, fdb), holding)
 			a, b := open(t, e, mvcc.Options{Shift: 3}), open(t, e, mvcc.Options{})
 			if c.setup != nil {
 				if err := c.setup(t.Context(), a); err != nil {
 					t.Fatal(err)
 				}
 			}
-			shut.Store(true)
+			arm()
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				res, err := c.held(t.Context(), a)
