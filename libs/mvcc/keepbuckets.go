@@ -33,15 +33,6 @@ const (
 	// bucketsRest is the pause before the next step, as a multiple of the time that the last step has taken.
 	// bucketsRestFenced is the same where a step makes few groups fail.
 	bucketsRest, bucketsRestFenced = 4, 1
-	// bucketsSettle is how long a change that moves where groups count is left alone before what it has begun is
-	// settled: until groups that were evaluated before it have ended. Later ones are evaluated again.
-	bucketsSettle = 250 * time.Millisecond
-	// bucketsBegin bounds how long new splits are begun before those that have been begun are settled. A fill in no
-	// order makes some bucket too large every few milliseconds, and would put off their end for as long as it lasts.
-	bucketsBegin = time.Second
-	// bucketsCut bounds how long large buckets are cut before that. A fill that is faster than the cuts would put off
-	// the end of all splits.
-	bucketsCut = 15 * time.Second
 	// bucketRowsDense and bucketRowsFar bound the keys that one step walks over. On a remote engine a transaction has
 	// no time for more.
 	bucketRowsDense = 64 << 10
@@ -126,19 +117,13 @@ func (s *Store) keepBuckets(ctx context.Context) {
 
 // settleBuckets runs steps until the buckets need no more. It returns the head's row from before its last look at them.
 func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
-	var moved time.Time // when a step of this call last moved where groups count
-	var first time.Time // when one first did after the last that did not
+	var t settling
 	for failures := 0; ctx.Err() == nil; {
 		begin := time.Now()
-		fresh := begin.Sub(moved) < bucketsSettle && (first.IsZero() || begin.Sub(first) < bucketsCut)
-		head, did, err := s.stepBuckets(ctx, fresh, begin.Sub(first) < bucketsBegin)
-		switch {
-		case did == stepMoved && s.fenced(s.Features()):
-			if moved = time.Now(); first.IsZero() || !fresh {
-				first = moved
-			}
-		case did == stepSettled:
-			first = time.Time{}
+		fresh, begins := t.may(begin)
+		head, did, err := s.stepBuckets(ctx, fresh, begins)
+		if did == stepMoved && s.fenced(s.Features()) {
+			t.move(time.Now(), fresh)
 		}
 		switch {
 		case isDamage(err):
@@ -153,7 +138,7 @@ func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 		case did == stepNothing:
 			return head
 		case did == stepTooEarly:
-			_ = retry.Sleep(ctx, bucketsSettle-time.Since(moved))
+			_ = retry.Sleep(ctx, t.left(time.Now()))
 		default:
 			failures = 0
 			rest := time.Duration(bucketsRest)
