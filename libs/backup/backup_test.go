@@ -288,8 +288,8 @@ func anyRevision(t *testing.T, sparse bool) {
 	empty(t, tmp)
 }
 
-// TestLeaseEndsMeanwhile: a lease that ends while a log is taken goes soon after the restore, with its keys, also if only
-// the backup before names it.
+// TestLeaseEndsMeanwhile: a lease that ends while a log is taken goes soon after the restore, with its keys, also if
+// only the backup before names it.
 func TestLeaseEndsMeanwhile(t *testing.T) {
 	r, k, now := backup.NewRepository(backup.Dir(t.TempDir()), backup.Keys{}, t.TempDir()), open(t, false), clock()
 	if _, err := k.LeaseGrant(t.Context(), 1, 600, nil); err != nil {

@@ -197,8 +197,8 @@ func TestLeasesOfNextTerm(t *testing.T) {
 	}
 }
 
-// TestPassedRenewalOfLostShard: a client whose keep-alives another pod passes on is not told that its lease is gone when
-// this pod has lost the shard, but that it has to ask again.
+// TestPassedRenewalOfLostShard: a client whose keep-alives another pod passes on is not told that its lease is gone
+// when this pod has lost the shard, but that it has to ask again.
 func TestPassedRenewalOfLostShard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHosting(t)

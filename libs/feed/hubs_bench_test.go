@@ -38,8 +38,8 @@ func (l hubLog) ReadLog(ctx context.Context, from int64, n, bytes int) (es []rev
 func (l hubLog) ReadValues(context.Context, []*revlog.KV) ([][]byte, error) { return nil, errDown }
 
 // BenchmarkHubs brings entries to two hubs as two watchhub pods have them: a follower, a history on disk and a hub
-// without watchers. A tailer reads the log and publishes over NATS. Groups of 28 entries are committed every 4 ms, after
-// others have filled the memory of the hubs.
+// without watchers. A tailer reads the log and publishes over NATS. Groups of 28 entries are committed every 4 ms,
+// after others have filled the memory of the hubs.
 // "cpu-ns/op" is the processor time of everything per entry, that of NATS and of the benchmark included.
 func BenchmarkHubs(b *testing.B) {
 	const hubs, group, every, before = 2, 28, 4 * time.Millisecond, 200_000

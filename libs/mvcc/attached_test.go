@@ -55,8 +55,8 @@ func (t clearingTxn) ClearRange(begin, end []byte) {
 	t.Txn.ClearRange(begin, end)
 }
 
-// TestRevokeClearsRange: the attachments of a lease that ends are cleared as one range, and only they: also if one of its
-// keys goes to another lease in the same group, or the lease is granted again.
+// TestRevokeClearsRange: the attachments of a lease that ends are cleared as one range, and only they: also if one of
+// its keys goes to another lease in the same group, or the lease is granted again.
 func TestRevokeClearsRange(t *testing.T) {
 	const keys = 300
 	c := &clearing{Store: openEngine(t, fdb)}

@@ -172,9 +172,9 @@ func (w *rowWriter) attachment(st *keyState) {
 	}
 }
 
-// detachesAll clears, once, all attachments to a lease that ends in this group, and says whether it has done so. A lease
-// that ends has no attachment left. On a remote engine a range costs what one row costs, so a lease with many keys has
-// a third of its mutations less. In an LSM tree ranges make later scans slow.
+// detachesAll clears, once, all attachments to a lease that ends in this group, and says whether it has done so. A
+// lease that ends has no attachment left. On a remote engine a range costs what one row costs. In an LSM tree ranges
+// make later scans slow.
 func (w *rowWriter) detachesAll(id int64) bool {
 	l := w.g.leases[id]
 	if w.g.s.limits.Dense || l == nil || !l.dirty || l.live || l.ending {

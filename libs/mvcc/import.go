@@ -40,7 +40,7 @@ type ImportOptions struct {
 
 	// The rest is for an engine with other writers, whose commits make the versions of stamps.
 
-	// Head is what Finish is told.
+	// Head is the greatest head that Finish may be told.
 	Head int64
 	// Source says what is imported: an Import of the same goes on where one before it was interrupted. Without it none
 	// does.

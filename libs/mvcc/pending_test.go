@@ -6,8 +6,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// TestGuessedRevision: a compare with a revision between two writes, such as the one after the last, does not hold for a
-// key that an earlier request of the same group has put.
+// TestGuessedRevision: a compare with a revision between two writes, such as the one after the last, does not hold for
+// a key that an earlier request of the same group has put.
 func TestGuessedRevision(t *testing.T) {
 	const shift = 5
 	g, e := newGate(openEngine(t, fdb))

@@ -108,8 +108,8 @@ func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions)
 	return RestoreContent(ctx, &c, eng, o)
 }
 
-// RestoreContent is Restore for content that need not come from one file. Revisions have gaps: if nothing was written at
-// the content's revision, the keyspace is as it was then, and has the revision of the last write before.
+// RestoreContent is Restore for content that need not come from one file. Revisions have gaps: if nothing was written
+// at the content's revision, the keyspace is as it was then, and has the revision of the last write before.
 func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o RestoreOptions) (Restored, error) {
 	done := Restored{Revision: c.Revision, Compact: c.Compact}
 	superseded := c.Superseded
@@ -158,6 +158,8 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 	if o.Progress != nil {
 		o.Progress(n)
 	}
+	// What follows a source goes on from that source's revision, and what is marked as compacted has the one
+	// that it was raised to.
 	if last > 0 && o.Follow == nil && !o.MarkCompacted {
 		done.Revision = min(done.Revision, max(last, c.Compact))
 	}

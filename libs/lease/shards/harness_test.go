@@ -292,8 +292,9 @@ func balanced(pods ...*pod) bool {
 	return n == shards.Count && len(seen) == shards.Count
 }
 
-// spread waits until the given pods have had the shards between them for settles. At a start they may be balanced for a
-// moment, and shards move once more: what a test asks for then may be answered Unavailable, as it is when a keeper ends.
+// spread waits until the given pods have had the shards between them for settles. At a start they may be balanced for
+// a moment, and shards move once more. What a test asks for then may be answered Unavailable, as it is when a keeper
+// ends.
 func spread(t *testing.T, pods ...*pod) {
 	t.Helper()
 	const settles = 2 * shards.DefaultTTL

@@ -25,7 +25,7 @@ func (c *Cache) resume(ctx context.Context, log Log, position int64) (window, er
 		return window{}, err
 	}
 	if !same {
-		return window{}, errors.New("it belongs to another keyspace")
+		return window{}, errors.New("it belongs to another keyspace, or another release has written it")
 	}
 	w, rows, err := c.load()
 	if err != nil {

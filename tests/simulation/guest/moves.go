@@ -98,8 +98,9 @@ func (m *move) write(ctx context.Context) {
 // migration is what an operator would begin now.
 func (m *move) migration() *migrate.Migration {
 	return &migrate.Migration{
-		Source: migrate.NewSource(m.from), Target: migrate.NewTarget(&adminConn{w: m.w}, movedTo), TempDir: os.TempDir(),
-		Note: func(line string) { m.w.tracef("migration", "%s", line) },
+		Source: migrate.NewSource(m.from), Target: migrate.NewTarget(&adminConn{w: m.w}, movedTo),
+		TempDir: os.TempDir(),
+		Note:    func(line string) { m.w.tracef("migration", "%s", line) },
 	}
 }
 
