@@ -17,10 +17,10 @@ func TestSettlingDuringFill(t *testing.T) {
 		}
 		s.move(now, false)
 		began, beginning, cutting := now, time.Duration(0), time.Duration(0)
-		for fresh := true; cutting < 2*bucketsCut; {
+		for cutting < 2*bucketsCut {
 			now = now.Add(every)
-			var begins bool
-			if fresh, begins = s.may(now); !fresh {
+			fresh, begins := s.may(now)
+			if !fresh {
 				break
 			}
 			if cutting = now.Sub(began); begins {
