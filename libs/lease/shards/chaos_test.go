@@ -86,7 +86,7 @@ func badDay(t *testing.T, seed, round uint64, lasts time.Duration) {
 	}
 	clients.Wait()
 	// A pod that was paused may still be counted on by the others.
-	await(t, "shards spread in the end", time.Minute, func() bool { return balanced(d.living()...) })
+	await(t, "shards spread in the end", time.Minute, func() bool { return placed(d.living()...) })
 	for _, p := range d.living() {
 		p.eng.Pause(true)
 	}

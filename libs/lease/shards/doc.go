@@ -8,7 +8,8 @@
 // time to live, on the reader's own clock, the reader counts that pod as dead. Each shard prefers one of the live
 // pods (rendezvous hashing), and each pod claims the shards that prefer it, by an election per shard. All pods
 // observe all elections. So they know where to forward requests, and when a pod dies, the pod that is preferred next
-// need not wait once more.
+// need not wait once more. There are few shards, so the pods' parts are uneven: one in fourteen sets of four pods has a
+// pod that no shard prefers. It forwards everything until another pod goes.
 //
 // Pods may disagree for a while about which pods are alive. That is harmless, because the election decides. If a pod
 // owns a shard that prefers another pod, it hands the shard over only when the other pod's row says that it wants the

@@ -275,24 +275,26 @@ func await(t *testing.T, what string, within time.Duration, f func() bool) time.
 	return time.Since(start)
 }
 
-// balanced reports whether the given pods have all shards, none of them twice, and each some.
-func balanced(pods ...*pod) bool {
-	var n int
-	seen := map[int]bool{}
+// placed reports whether each shard is kept by the one of the given pods that is to own it, and by no other. A pod may
+// be to own none: of pods 1, 3 and 4 the first.
+func placed(pods ...*pod) bool {
+	addrs := make([]string, len(pods))
+	for i, p := range pods {
+		addrs[i] = p.addr
+	}
+	n := 0
 	for _, p := range pods {
-		owned := p.shards.Owned()
-		for _, shard := range owned {
-			seen[shard] = true
-		}
-		n += len(owned)
-		if len(owned) == 0 {
-			return false
+		for _, shard := range p.shards.Owned() {
+			if shards.Preferred(shard, addrs) != p.addr {
+				return false
+			}
+			n++
 		}
 	}
-	return n == shards.Count && len(seen) == shards.Count
+	return n == shards.Count
 }
 
-// spread waits until the given pods have had the shards between them for settles. At a start they may be balanced for
+// spread waits until the given pods have had the shards between them for settles. At a start they may be placed for
 // a moment, and shards move once more. What a test asks for then may be answered Unavailable, as it is when a keeper
 // ends.
 func spread(t *testing.T, pods ...*pod) {
@@ -301,7 +303,7 @@ func spread(t *testing.T, pods ...*pod) {
 	var since time.Time
 	await(t, "shards spread", 10*time.Second, func() bool {
 		switch now := time.Now(); {
-		case !balanced(pods...):
+		case !placed(pods...):
 			since = time.Time{}
 		case since.IsZero():
 			since = now

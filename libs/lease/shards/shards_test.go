@@ -221,7 +221,7 @@ func TestKill(t *testing.T) {
 			begun := time.Now()
 			taken := make(chan time.Duration)
 			go func() {
-				await(t, "takeover", 10*time.Second, func() bool { return balanced(a) })
+				await(t, "takeover", 10*time.Second, func() bool { return placed(a) })
 				taken <- time.Since(begun)
 			}()
 			b.kill()
@@ -310,7 +310,7 @@ func TestStepsGoOn(t *testing.T) {
 		if err := <-revoked; err == nil && left() != 0 {
 			t.Error("the revoke was answered before the last step")
 		}
-		await(t, "a takeover", 10*time.Second, func() bool { return balanced(a) })
+		await(t, "a takeover", 10*time.Second, func() bool { return placed(a) })
 		if ttl, err := a.keepAlive(t.Context(), id); err != nil || ttl != 0 {
 			t.Errorf("a renewal: %d, %v", ttl, err)
 		}
@@ -326,7 +326,7 @@ func TestStepsGoOn(t *testing.T) {
 func TestJoinAndDrain(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		a := c.start("a:1")
-		await(t, "all shards taken", 10*time.Second, func() bool { return balanced(a) })
+		await(t, "all shards taken", 10*time.Second, func() bool { return placed(a) })
 		stop := renewing(t, a, grantMany(t, a, 32))
 		b := c.start("b:1")
 		spread(t, a, b)
@@ -337,7 +337,7 @@ func TestJoinAndDrain(t *testing.T) {
 		if n := len(b.shards.Owned()); n != 0 {
 			t.Errorf("%d shards left after the drain", n)
 		}
-		await(t, "all shards back", time.Second, func() bool { return balanced(a) })
+		await(t, "all shards back", time.Second, func() bool { return placed(a) })
 		if ttl, err := b.keepAlive(t.Context(), 1); err != nil || ttl != 5 {
 			t.Errorf("a drained pod does not forward: %d, %v", ttl, err)
 		}
@@ -351,8 +351,24 @@ func TestJoinAndDrain(t *testing.T) {
 		if err := a.shards.Drain(t.Context()); err != nil { // nobody to give them to
 			t.Fatal(err)
 		}
-		if !balanced(a) {
+		if !placed(a) {
 			t.Error("the last pod gave up its shards")
+		}
+	})
+}
+
+// TestPodWithoutShards: a pod that every shard prefers less than the others has none, and forwards all that it is asked.
+func TestPodWithoutShards(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		pods := []*pod{c.start("pod-1:1"), c.start("pod-3:1"), c.start("pod-4:1")}
+		spread(t, pods...)
+		if owned := pods[0].shards.Owned(); len(owned) != 0 {
+			t.Fatalf("shards %v: another set of pods is needed here", owned)
+		}
+		stop := renewing(t, pods[0], grantMany(t, pods[0], 32))
+		time.Sleep(5 * time.Second)
+		if longest := stop(); longest > shards.DefaultTTL/4 {
+			t.Errorf("a renewal waited %v", longest)
 		}
 	})
 }
@@ -393,7 +409,7 @@ func TestNobody(t *testing.T) {
 		}
 		a.eng.Restart(inner)
 		b.eng.Restart(inner)
-		await(t, "owners", 20*time.Second, func() bool { return balanced(a, b) })
+		await(t, "owners", 20*time.Second, func() bool { return placed(a, b) })
 		if ttl, err := a.keepAlive(t.Context(), 1); ttl != 0 || err != nil {
 			t.Errorf("renewal of none: %d, %v", ttl, err)
 		}
