@@ -22,9 +22,9 @@ const (
 	DefaultMaxAge = time.Hour
 	// DefaultQueueBytes bounds what Append may leave for the writer. If there is more, the cache starts again.
 	DefaultQueueBytes = 32 << 20
+	// DefaultMemTableBytes is the size of one of Pebble's memtables: a crash loses up to so much of the newest.
+	DefaultMemTableBytes = 8 << 20
 
-	// memTableBytes is the size of one of Pebble's memtables.
-	memTableBytes = 8 << 20
 	// blockCacheBytes is the size of Pebble's cache. It is small, because reads are long scans, and the system's cache
 	// keeps the files.
 	blockCacheBytes = 4 << 20
@@ -59,6 +59,8 @@ type Options struct {
 	MaxAge   time.Duration
 	// QueueBytes: see DefaultQueueBytes.
 	QueueBytes int
+	// MemTableBytes: see DefaultMemTableBytes.
+	MemTableBytes int
 	// FS is where the directory is; nil is the disk.
 	FS vfs.FS
 	// Now is the clock of MaxAge; nil is time.Now.
@@ -131,6 +133,9 @@ func Open(dir string, o Options) (*Cache, error) {
 	}
 	if o.QueueBytes <= 0 {
 		o.QueueBytes = DefaultQueueBytes
+	}
+	if o.MemTableBytes <= 0 {
+		o.MemTableBytes = DefaultMemTableBytes
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -69,7 +69,7 @@ func (c *Cache) openStore() (*store, error) {
 	s.fs = newMortalFS(c.opts.FS, fail)
 	db, err := pdb.Open(c.dir, &pdb.Options{
 		FS: s.fs, Logger: logger{c.opts.Log, fail}, DisableWAL: true, FormatMajorVersion: formatVersion,
-		MemTableSize: memTableBytes, CacheSize: blockCacheBytes,
+		MemTableSize: uint64(c.opts.MemTableBytes), CacheSize: blockCacheBytes,
 		EventListener: &pdb.EventListener{
 			BackgroundError: fail,
 			DataCorruption:  func(i pdb.DataCorruptionInfo) { fail(i.Details) },
