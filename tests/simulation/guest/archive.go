@@ -201,7 +201,8 @@ func (a *archive) stop(ctx context.Context) error {
 }
 
 // judge holds what was restored against the log of the keyspace that it comes from: its keys are those that there were
-// at the revision, and its history is the same from where both begin.
+// at the revision, and its history is the same from where both begin. Since then nothing has happened but the ends of
+// leases that the backup does not know: they had ended while it was taken.
 func (a *archive) judge(ctx context.Context, log []revlog.Entry) (err error) {
 	if a == nil || !a.done {
 		return nil
@@ -220,7 +221,12 @@ func (a *archive) judge(ctx context.Context, log []revlog.Entry) (err error) {
 	}
 	a.w.seen.note("archive: restored")
 	got := account{compact: a.plan.Chain[0].Compact, now: state{}, then: state{}}
-	_, err = store.Range(ctx, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}},
+	at, since, err := onlyEnds(entries, a.target)
+	if err != nil {
+		return fmt.Errorf("archive: restored at revision %d: %w", a.target, err)
+	}
+	a.w.seen.add("archive: leases ended after the restore", since)
+	_, err = store.Range(ctx, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: at},
 		func(kv *mvcc.KV) error {
 			got.now[string(kv.Key)] = describeKV(kv)
 			return nil
@@ -236,6 +242,25 @@ func (a *archive) judge(ctx context.Context, log []revlog.Entry) (err error) {
 		return fmt.Errorf("archive: restored from %d backups: %w", len(a.plan.Chain), err)
 	}
 	return nil
+}
+
+// onlyEnds returns the last revision up to target, 0 if there is none, and how many there are after it. Those must
+// delete keys with leases.
+func onlyEnds(entries []revlog.Entry, target int64) (last int64, since int, err error) {
+	for i := range entries {
+		e := &entries[i]
+		if e.Rev <= target {
+			last = e.Rev
+			continue
+		}
+		since++
+		for _, ev := range e.Events {
+			if !ev.Delete || ev.Prev.Lease == 0 {
+				return 0, 0, fmt.Errorf("%q changed at revision %d", ev.KV.Key, e.Rev)
+			}
+		}
+	}
+	return last, since, nil
 }
 
 // archiveSource is a keyspace that is backed up, as headwaterctl has it.
