@@ -29,6 +29,7 @@ type Plan struct {
 	Moves   bool // a keyspace is migrated into another
 	Old     bool // the pods' keyspace is one of an earlier release, and a roll-out activates what is new
 	SetBack bool // in the end the database is restored as it was at some moment
+	Disks   bool // hubs have a disk for history, in native runs
 	Calm    bool // no faults of the database and of the bus by chance
 	// Only are kinds of faults, by name, with - for spaces and commas between; "": as the seed says.
 	Only string
@@ -39,6 +40,7 @@ func FullPlan(seed uint64) Plan {
 	return Plan{
 		Seed: seed, Duration: 8 * time.Second, Faults: manyFaults, Clients: 4, Watchers: 4, Leases: 6,
 		Users: 2, Limited: 2, Counts: 3, Backups: true, Archive: true, Moves: true, SetBack: true,
+		Disks: true,
 	}
 }
 
@@ -67,6 +69,7 @@ func (p *Plan) bind(fs *flag.FlagSet) {
 	fs.BoolVar(&p.Old, "old", p.Old, "a roll-out activates what the pods' keyspace, of an earlier release, lacks")
 	fs.BoolVar(&p.SetBack, "setback", p.SetBack, "in the end restore the database as it was at some moment")
 	fs.BoolVar(&p.Moves, "moves", p.Moves, "migrate a keyspace into another")
+	fs.BoolVar(&p.Disks, "disks", p.Disks, "hubs have a disk for history, in native runs")
 	fs.BoolVar(&p.Calm, "calm", p.Calm, "no faults of the database and of the bus by chance")
 	fs.StringVar(&p.Only, "only", p.Only, "kinds of faults, with - for spaces, commas between; empty: as seeds say")
 }

@@ -34,6 +34,7 @@ func SwarmPlan(seed uint64) Plan {
 	}
 	p.Old = oneIn(seed, "old", 6)
 	p.SetBack = oneIn(seed, "set back", 8)
+	p.Disks = oneIn(seed, "disks", 3)
 	return p
 }
 

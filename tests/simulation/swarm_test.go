@@ -13,8 +13,8 @@ func parts(p Plan) map[string]bool {
 		"traffic": p.Clients > 0, "watchers": p.Watchers > 0, "leases": p.Leases > 0, "users": p.Users > 0,
 		"limits": p.Limited > 0, "counts": p.Counts > 0, "backups": p.Backups, "archive": p.Archive,
 		"set back": p.SetBack, "old": p.Old,
-		"moves": p.Moves,
-		"calm":  p.Calm, "no faults": p.Faults == 0, "long": p.Duration >= 4*time.Second,
+		"moves": p.Moves, "disks": p.Disks,
+		"calm": p.Calm, "no faults": p.Faults == 0, "long": p.Duration >= 4*time.Second,
 	}
 }
 

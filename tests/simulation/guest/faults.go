@@ -244,12 +244,16 @@ func weatherFault(bad weather) func(context.Context, *world, *rand.Rand) error {
 func (w *world) inject(ctx context.Context) error {
 	r := w.rand("faults")
 	// Some runs have few kinds of faults, or they would hide each other.
-	some := slices.Clone(allFaults)
+	all := allFaults
+	if w.plan.disks {
+		all = slices.Concat(allFaults, diskFaults)
+	}
+	some := slices.Clone(all)
 	r.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
 	some = some[:1+r.IntN(len(some))]
 	if w.only != "" {
 		kinds := strings.Split(w.only, ",")
-		some = slices.DeleteFunc(slices.Clone(allFaults), func(f fault) bool {
+		some = slices.DeleteFunc(slices.Clone(all), func(f fault) bool {
 			return !slices.Contains(kinds, f.kind())
 		})
 		for _, kind := range kinds {

@@ -36,6 +36,7 @@ func main() {
 	flag.BoolVar(&p.archive, "archive", false, "take full backups and logs of it, and restore another keyspace from them")
 	flag.BoolVar(&p.setback, "setback", false, "in the end restore the database as it was at some moment")
 	flag.BoolVar(&p.old, "old", false, "a roll-out activates what the pods' keyspace, of an earlier release, lacks")
+	flag.BoolVar(&p.disks, "disks", false, "hubs have a disk for history, in native runs")
 	flag.BoolVar(&p.calm, "calm", false, "no faults of the database and of the bus by chance")
 	flag.Parse()
 	w := newWorld(p)

@@ -25,9 +25,10 @@ type pod struct {
 
 	*life      // nil while it is down
 	clock      clock
-	generation int  // how often it was killed
-	attempts   int  // starts
-	busy       bool // a fault is about it
+	disk       *disk // nil: none
+	generation int   // how often it was killed
+	attempts   int   // starts
+	busy       bool  // a fault is about it
 }
 
 // life is a pod from its start to its end.
@@ -66,6 +67,9 @@ func (p *pod) begin(ctx context.Context) (*life, error) {
 		Engine: podfaults.Whole{View: l.view}, Bus: podBus{w.sky, l.gate},
 		Log: w.log.With("pod", p.name, "generation", p.generation), Now: p.clock.now,
 	}
+	if p.disk != nil {
+		parts.OpenHistory = p.disk.open
+	}
 	var err error
 	if l.node, err = compose.Start(ctx, p.kind, p.config(), parts); err != nil {
 		return nil, err
@@ -98,6 +102,9 @@ func (p *pod) config() config.Config {
 	c.WatchProgressNotifyInterval, c.MaxConnectionAge = w.c.progress, w.c.connAge
 	c.KeyspaceIdle, c.JoinCommits, c.AuthTokenTTL = w.c.idle, w.c.join, w.c.tokenTTL
 	c.WatchHistoryBytes = w.c.history
+	if p.disk != nil {
+		c.DataDir = diskDir
+	}
 	if p.kind == config.KV && w.activate.Load() {
 		c.ActivateFeatures = mvcc.FeaturesAll
 	}
@@ -152,11 +159,17 @@ func (p *pod) leave() *life {
 // kill takes the pod away as the end of its process does.
 func (p *pod) kill() {
 	p.life.gone.Store(true)
-	l := p.leave()
+	p.end(p.leave())
+	p.generation++
+}
+
+// end is what becomes of a life whose process ends: nobody notices.
+func (p *pod) end(l *life) {
+	l.gone.Store(true)
 	l.view.Kill()
 	l.gate.Kill()
-	p.generation++
-	go func() { _ = l.close() }() // nobody notices what becomes of it
+	p.disk.crash()
+	go func() { _ = l.close() }()
 }
 
 // drain stops the pod in order, as SIGTERM does.

@@ -44,7 +44,7 @@ func (w *world) run(ctx context.Context) error {
 	if err := w.createOld(ctx); err != nil {
 		return fmt.Errorf("keyspace of an earlier release: %w", err)
 	}
-	if err := w.startAll(ctx); err != nil {
+	if err := w.start(ctx, kinds...); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	if err := w.createKeyspaces(ctx); err != nil {

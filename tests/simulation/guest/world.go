@@ -31,7 +31,7 @@ type plan struct {
 	clients, watchers, leases int
 	users, limited, counts    int
 	backups, archive, moves   bool
-	old, setback, calm        bool
+	old, setback, disks, calm bool
 	limits                    string // by name, with commas between; "": all
 	only                      string // faults, with commas between; "": as the seed says
 }
@@ -39,6 +39,7 @@ type plan struct {
 const (
 	engineRoot   = "headwater"
 	keyspaceName = "default"
+	diskDir      = "disk"
 	// outside is where clients are.
 	outside = "clients"
 	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an
@@ -106,6 +107,9 @@ func newWorld(p plan) *world {
 	w.drawOptions()
 	w.c.keyspaces = []string{keyspaceName, "a", "b"}[:2+r.IntN(2)]
 	w.c.traffic = w.c.keyspaces[r.IntN(len(w.c.keyspaces))]
+	if p.disks && w.rand("traffic").IntN(2) == 0 { // only the history of the pods' own keyspace is on disks
+		w.c.traffic = keyspaceName
+	}
 	// Only the pods' own keyspace has a tailer.
 	if w.c.counted = countedKeyspace; len(w.c.keyspaces) > 2 && w.c.traffic != keyspaceName {
 		w.c.counted = keyspaceName
@@ -147,6 +151,9 @@ func (w *world) drawOptions() {
 	if r.IntN(3) == 0 {
 		w.c.history = 16<<10 + r.Int64N(100<<10)
 	}
+	if w.plan.disks && r.IntN(4) > 0 { // what is older is on the disk
+		w.c.history = 512 + r.Int64N(6<<10)
+	}
 }
 
 // rand is a source of choices for one purpose: purposes do not disturb each other when a run is shrunk.
@@ -167,6 +174,7 @@ func (w *world) build() error {
 		for i := range w.c.places {
 			p := &pod{w: w, kind: k, name: fmt.Sprintf("%s-%d", short[k], i)}
 			p.clock.began, p.clock.rate = w.began, 1+driftMax*(2*w.rand("clock of "+p.name).Float64()-1)
+			p.disk = w.newDisk(p)
 			w.pods = append(w.pods, p)
 		}
 	}
@@ -228,8 +236,8 @@ func (w *world) linksOf(name string) (some []*link) {
 	return some
 }
 
-// startAll starts the pods that are there from the beginning.
-func (w *world) startAll(ctx context.Context) error {
+// start starts the pods of some kinds that are there from the beginning.
+func (w *world) start(ctx context.Context, kinds ...config.Kind) error {
 	var all []*pod
 	for _, k := range kinds {
 		all = append(all, w.of(k)[:w.c.per]...)
