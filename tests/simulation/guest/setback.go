@@ -82,10 +82,11 @@ func (b *setBack) judge(ctx context.Context, w *world) error {
 	}
 	w.db.Advance(last + versionsMargin)
 	w.tracef("set back", "the version is advanced")
-	if err := w.startAfterSetBack(ctx); err != nil {
+	saved := slices.Sorted(maps.Keys(want))
+	if err := w.startAfterSetBack(ctx, saved); err != nil {
 		return fmt.Errorf("set back: %w", err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(want)) {
+	for _, name := range saved {
 		if err := w.afterSetBack(in(ctx, name), want[name], seen[name]); err != nil {
 			return fmt.Errorf("set back: %s: %w", name, err)
 		}
@@ -93,15 +94,15 @@ func (b *setBack) judge(ctx context.Context, w *world) error {
 	w.seen.note("set back: served again")
 	err = w.judgeLiveness(ctx)
 	time.Sleep(quietTime)
-	for _, name := range slices.Sorted(maps.Keys(want)) {
+	for _, name := range saved {
 		err = errors.Join(err, w.judgeRows(ctx, name))
 	}
 	return err
 }
 
-// startAfterSetBack starts all pods again. In some runs there are writes before there are hubs, which begin behind what
-// is lost then.
-func (w *world) startAfterSetBack(ctx context.Context) error {
+// startAfterSetBack starts all pods again. In some runs each of the keyspaces is written before there are hubs, which
+// begin behind what is lost then.
+func (w *world) startAfterSetBack(ctx context.Context, keyspaces []string) error {
 	if w.rand("restart").IntN(2) == 0 {
 		return w.start(ctx, kinds...)
 	}
@@ -113,7 +114,7 @@ func (w *world) startAfterSetBack(ctx context.Context) error {
 		return err
 	}
 	defer cli.Close()
-	for _, name := range w.plain() {
+	for _, name := range keyspaces {
 		if _, err := putUnlessFull(in(ctx, name), cli, beforeHubs, ""); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
