@@ -155,6 +155,46 @@ func TestImportGoesOn(t *testing.T) {
 	}
 }
 
+// TestImportOfWhatHasGone: an import of keys that come and go in one batch is whole, and goes on behind them.
+func TestImportOfWhatHasGone(t *testing.T) {
+	src := open(t, openEngine(t, fdb), mvcc.Options{})
+	for i := range 6 {
+		put(t, src, fmt.Sprint("k", i), "v")
+		if _, err := src.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: fmt.Append(nil, "k", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revs, head := revisionsUpTo(t, src)
+	for _, o := range []mvcc.ImportOptions{
+		{Compact: -1}, {Compact: head, Superseded: true}, {Compact: revs[5].Rev, Superseded: true},
+	} {
+		e := openEngine(t, fdb)
+		age(t, e, head)
+		o.Head, o.Source = head, []byte("a file")
+		for n := 4; n <= len(revs); n += 4 {
+			im, err := mvcc.NewImport(t.Context(), e, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n > 4 && im.Going() == 0 {
+				t.Errorf("%+v: nothing is there of %d events", o, n-4)
+			}
+			im.SetBatch(2)
+			err = addAll(t.Context(), im, revs[:n], len(revs))
+			if err == nil && n == len(revs) {
+				err = im.Finish(t.Context(), head, nil)
+			}
+			if err != nil {
+				t.Fatalf("%+v: %d of %d events, %d of them before: %v", o, n, len(revs), im.Going(), err)
+			}
+			im.Abort()
+		}
+		s := open(t, e, mvcc.Options{})
+		sameHeads(t, src, s)
+		check(t, e, s, nil, false)
+	}
+}
+
 // sameHeads compares two stores at their heads.
 func sameHeads(t *testing.T, a, b *mvcc.Store) {
 	t.Helper()

@@ -372,9 +372,10 @@ func (im *Import) add(ctx context.Context, rows []keptRow) error {
 	return nil
 }
 
-// commitFar writes rows in as few transactions as they fit into. The last of them moves the import on.
+// commitFar writes rows in as few transactions as they fit into. The last of them moves the import on, also where there
+// are no rows, as of keys that have come and gone.
 func (im *Import) commitFar(ctx context.Context, rows []keptRow, from, to importAt) error {
-	for len(rows) > 0 {
+	for len(rows) > 0 || from != to {
 		n := im.fitting(rows)
 		step := to
 		if n < len(rows) {
