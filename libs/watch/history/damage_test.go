@@ -175,6 +175,21 @@ func mended(t *testing.T, c *Cache, l *memLog, from int64) {
 	}
 }
 
+// refilled waits until another store than old has everything. Whoever wants to know how often the cache was made anew
+// waits for that first: mended takes the log away now and then, and a refill that reads it just then fails.
+func refilled(t *testing.T, c *Cache, old *store) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Microsecond) {
+		if s := c.present(); s != nil && s != old {
+			written(t, c)
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not made anew: %+v", c.Stats())
+		}
+	}
+}
+
 func (l *memLog) setDown(down bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -327,8 +342,10 @@ func TestRefillAfterCompaction(t *testing.T) {
 	l.mu.Lock()
 	l.compact = l.entries[200].Rev
 	l.mu.Unlock()
-	c.fail(c.present(), errors.New("a failure"))
+	old := c.present()
+	c.fail(old, errors.New("a failure"))
 	c.Append(l.add(10))
+	refilled(t, c, old)
 	mended(t, c, l, l.compact)
 	if st := c.Stats(); st.Floor != l.compact-1 || st.Restarts != 1 {
 		t.Errorf("%+v after a compaction up to %d", st, l.compact)
@@ -360,8 +377,10 @@ func TestReadWhileRefilled(t *testing.T) {
 	c.Append(l.add(100))
 	written(t, c)
 	l.cache.Store(c)
-	c.fail(c.present(), errors.New("a failure"))
+	old := c.present()
+	c.fail(old, errors.New("a failure"))
 	c.Append(l.add(10))
+	refilled(t, c, old)
 	mended(t, c, l.memLog, 2)
 	if st := c.Stats(); st.Restarts != 1 {
 		t.Errorf("%+v", st)
