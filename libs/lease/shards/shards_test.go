@@ -357,7 +357,7 @@ func TestJoinAndDrain(t *testing.T) {
 	})
 }
 
-// TestPodWithoutShards: a pod that every shard prefers less than the others has none, and forwards all that it is asked.
+// TestPodWithoutShards: a pod that every shard prefers less than another has none, and forwards all that it is asked.
 func TestPodWithoutShards(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		pods := []*pod{c.start("pod-1:1"), c.start("pod-3:1"), c.start("pod-4:1")}

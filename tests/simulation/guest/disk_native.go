@@ -64,6 +64,13 @@ func (w *world) newDisk(p *pod) *disk {
 	return d
 }
 
+// attach gives a pod its disk.
+func (d *disk) attach(p *compose.Parts) {
+	if d != nil {
+		p.OpenHistory = d.open
+	}
+}
+
 // open is a compose.Parts.OpenHistory.
 func (d *disk) open(dir string, identity []byte, codec revlog.Codec, log *slog.Logger) (compose.History, error) {
 	o := d.opts

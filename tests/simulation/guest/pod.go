@@ -67,9 +67,7 @@ func (p *pod) begin(ctx context.Context) (*life, error) {
 		Engine: podfaults.Whole{View: l.view}, Bus: podBus{w.sky, l.gate},
 		Log: w.log.With("pod", p.name, "generation", p.generation), Now: p.clock.now,
 	}
-	if p.disk != nil {
-		parts.OpenHistory = p.disk.open
-	}
+	p.disk.attach(&parts)
 	var err error
 	if l.node, err = compose.Start(ctx, p.kind, p.config(), parts); err != nil {
 		return nil, err
@@ -158,7 +156,6 @@ func (p *pod) leave() *life {
 
 // kill takes the pod away as the end of its process does.
 func (p *pod) kill() {
-	p.life.gone.Store(true)
 	p.end(p.leave())
 	p.generation++
 }

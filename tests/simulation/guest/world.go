@@ -237,9 +237,9 @@ func (w *world) linksOf(name string) (some []*link) {
 }
 
 // start starts the pods of some kinds that are there from the beginning.
-func (w *world) start(ctx context.Context, kinds ...config.Kind) error {
+func (w *world) start(ctx context.Context, some ...config.Kind) error {
 	var all []*pod
-	for _, k := range kinds {
+	for _, k := range some {
 		all = append(all, w.of(k)[:w.c.per]...)
 	}
 	errs := make(chan error, len(all))
